@@ -1,0 +1,174 @@
+"""The catalogue of events: one record for one transition.
+
+Rule: an event's name is a constant of this file, its text never varies, and facts go into fields. The docs' reference
+is checked against `CATALOGUE`; an event that is not in it cannot be made.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+WORKER_STARTING = "worker.starting"
+WORKER_STARTED = "worker.started"
+WORKER_READY = "worker.ready"
+WORKER_NOT_READY = "worker.not_ready"
+WORKER_ADOPTED = "worker.adopted"
+WORKER_START_FAILED = "worker.start_failed"
+WORKER_EXITED = "worker.exited"
+WORKER_BACKOFF = "worker.backoff"
+WORKER_STOPPING = "worker.stopping"
+WORKER_KILLING = "worker.killing"
+WORKER_STOPPED = "worker.stopped"
+WORKER_SUCCEEDED = "worker.succeeded"
+WORKER_FAILED = "worker.failed"
+SPEC_ADDED = "spec.added"
+SPEC_CHANGED = "spec.changed"
+SPEC_REMOVED = "spec.removed"
+SPEC_REJECTED = "spec.rejected"
+SPEC_RECOVERED = "spec.recovered"
+ROLLOUT_STARTED = "rollout.started"
+ROLLOUT_COMPLETED = "rollout.completed"
+ROLLOUT_STALLED = "rollout.stalled"
+SOURCE_HELD = "source.held"
+SOURCE_RELEASED = "source.released"
+SOURCE_POLLING = "source.polling"
+SOURCE_WATCHING = "source.watching"
+SOURCE_MISSED = "source.missed"
+SOURCE_FAILED = "source.failed"
+CONTROLLER_STARTED = "controller.started"
+CONTROLLER_CONVERGED = "controller.converged"
+CONTROLLER_SCALED = "controller.scaled"
+CONTROLLER_SIGNALLED = "controller.signalled"
+CONTROLLER_ERROR = "controller.error"
+CONTROLLER_STOPPING = "controller.stopping"
+CONTROLLER_STOPPED = "controller.stopped"
+EVENTS_DROPPED = "events.dropped"
+
+
+@attrs.frozen
+class Kind:
+    """One entry of the catalogue: the level it is logged at, what it means, and what it adds to the common fields."""
+
+    name: str
+    level: str
+    doc: str
+    fields: tuple[str, ...] = ()
+
+
+_KINDS = (
+    Kind(WORKER_STARTING, "info", "A new incarnation was asked of the driver; the reason says why."),
+    Kind(WORKER_STARTED, "info", "Its process exists."),
+    Kind(WORKER_READY, "info", "It can serve."),
+    Kind(WORKER_NOT_READY, "warning", "It runs but can no longer serve."),
+    Kind(WORKER_ADOPTED, "info", "A process of an earlier controller was taken over."),
+    Kind(
+        WORKER_START_FAILED,
+        "error",
+        "It could not be started at all: at which stage, and why.",
+        ("stage", "errno", "message"),
+    ),
+    Kind(
+        WORKER_EXITED,
+        "info",
+        "Its process ended; once for each incarnation that had one.",
+        ("exit_code", "signal", "expected", "uptime_s", "leftovers"),
+    ),
+    Kind(WORKER_BACKOFF, "warning", "The next start waits.", ("delay_s", "restarts")),
+    Kind(WORKER_STOPPING, "info", "It was asked to end.", ("signal", "timeout_s")),
+    Kind(WORKER_KILLING, "warning", "It is being killed, with its process group."),
+    Kind(WORKER_STOPPED, "info", "It ended because it was asked to; it will not be restarted."),
+    Kind(WORKER_SUCCEEDED, "info", "It ended well, and its restart policy asks for nothing more."),
+    Kind(WORKER_FAILED, "error", "It ended badly, and it will not be restarted until its spec changes."),
+    Kind(SPEC_ADDED, "info", "A worker set is wanted that was not before.", ("file", "replicas")),
+    Kind(SPEC_CHANGED, "info", "A worker set is wanted otherwise; `fields` names what changed.", ("file", "fields")),
+    Kind(SPEC_REMOVED, "info", "A worker set is no longer wanted.", ("file",)),
+    Kind(SPEC_REJECTED, "error", "A spec is bad; its last good version stays in force.", ("file", "problems")),
+    Kind(SPEC_RECOVERED, "info", "A spec that was rejected is good again.", ("file",)),
+    Kind(ROLLOUT_STARTED, "info", "Workers of an outdated spec are being replaced.", ("outdated", "replicas")),
+    Kind(ROLLOUT_COMPLETED, "info", "Every worker of the set runs the wanted spec and is ready.", ("replicas",)),
+    Kind(
+        ROLLOUT_STALLED,
+        "error",
+        "No progress for `progress_deadline`; what still serves is left alone.",
+        ("updated", "replicas"),
+    ),
+    Kind(SOURCE_HELD, "warning", "What is missing or unreadable is not taken as a wish to stop it.", ("file", "held")),
+    Kind(SOURCE_RELEASED, "info", "What was held is held no longer.", ("file",)),
+    Kind(SOURCE_POLLING, "warning", "Changes are looked for at intervals, as they cannot be watched.", ("file",)),
+    Kind(SOURCE_WATCHING, "info", "Changes are watched for again.", ("file",)),
+    Kind(SOURCE_MISSED, "warning", "A relist found a change that no notification told of.", ("file", "missed")),
+    Kind(
+        SOURCE_FAILED,
+        "error",
+        "The `update` callable failed or gave what cannot be used; nothing changes.",
+        ("message",),
+    ),
+    Kind(CONTROLLER_STARTED, "info", "The controller runs.", ("pid", "version", "source")),
+    Kind(
+        CONTROLLER_CONVERGED, "info", "Everything wanted is up to date and ready, and nothing else runs.", ("workers",)
+    ),
+    Kind(CONTROLLER_SCALED, "info", "A signal asked for one worker more or fewer.", ("replicas",)),
+    Kind(CONTROLLER_SIGNALLED, "info", "The controller received a signal that it acts on.", ("signal",)),
+    Kind(CONTROLLER_ERROR, "error", "A fault of the controller itself; it goes on.", ("message", "traceback")),
+    Kind(CONTROLLER_STOPPING, "info", "Every worker is being stopped.", ("workers",)),
+    Kind(CONTROLLER_STOPPED, "info", "Nothing runs any more.", ("uptime_s",)),
+    Kind(EVENTS_DROPPED, "warning", "Events could not be written for want of a reader, and are lost.", ("count",)),
+)
+
+CATALOGUE: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@attrs.frozen
+class Event:
+    """One transition. `name` and `index` are those of the worker or set; `reason` is a CamelCase word or None.
+
+    `extra` holds what this kind of event adds, as its `Kind` lists it.
+    """
+
+    event: str
+    key: str | None = None
+    name: str | None = None
+    index: int | None = None
+    uid: str | None = None
+    pid: int | None = None
+    generation: int | None = None
+    reason: str | None = None
+    extra: Mapping[str, Any] = _NOTHING
+
+    def fields(self) -> dict[str, Any]:
+        """All but the event's name, without what is absent; `reason` is always there."""
+        fields: dict[str, Any] = {}
+        if self.key is not None:
+            fields["key"] = self.key
+        if self.name is not None:
+            fields["name"] = self.name
+        if self.index is not None:
+            fields["index"] = self.index
+        if self.uid is not None:
+            fields["uid"] = self.uid
+        if self.pid is not None:
+            fields["pid"] = self.pid
+        if self.generation is not None:
+            fields["generation"] = self.generation
+        fields["reason"] = self.reason
+        fields.update(self.extra)
+        return fields
+
+
+def spec_event(event: str, name: str | None, file: str, reason: str | None = None, **extra: Any) -> Event:
+    """An event about a spec file or the source itself."""
+    return Event(event, name=name, reason=reason, extra={"file": file, **extra})
+
+
+def problems_of(messages: Iterable[str]) -> tuple[str, ...]:
+    """The problems of a rejected spec as its event carries them: bounded in number and length."""
+    listed = [message[:300] for message in messages]
+    more = len(listed) - MOST_PROBLEMS
+    return (*listed[:MOST_PROBLEMS], f"and {more} more") if more > 0 else tuple(listed)
+
+
+MOST_PROBLEMS = 10

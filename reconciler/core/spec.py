@@ -1,0 +1,224 @@
+"""What is wanted: keys, worker specs, worker sets, and the fields of a spec file.
+
+Rule: every value here is immutable and compared by equality. Three identities are kept apart. A *key* says which
+worker; a *digest* says from which version of its spec a process was started; a *uid* (see `worker`) says which
+incarnation. Durations are seconds as floats.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, NewType
+
+import attrs
+
+Duration = NewType("Duration", float)
+"""A length of time in seconds."""
+
+SignalName = NewType("SignalName", str)
+"""A signal's name without its SIG prefix, such as "TERM"."""
+
+RestartPolicy = Literal["always", "on_failure", "never"]
+Strategy = Literal["rolling", "recreate", "on_delete"]
+
+NAME_PATTERN = r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"
+"""What a worker set may be called: a regular expression that must match the whole name."""
+
+
+class Key(NamedTuple):
+    """Which worker: ordered by `order`, then name, then index; stable over every restart and every edit."""
+
+    order: int
+    name: str
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a key
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.index}"
+
+
+@attrs.frozen
+class Budget:
+    """A number of workers, absolute or as a percentage of the set's replicas."""
+
+    amount: int
+    percent: bool = False
+
+    def of(self, total: int, *, round_up: bool) -> int:
+        """How many of `total` workers that is."""
+        if not self.percent:
+            return self.amount
+        return -(-total * self.amount // 100) if round_up else total * self.amount // 100
+
+    def __str__(self) -> str:
+        return f"{self.amount}%" if self.percent else str(self.amount)
+
+
+def _setting(default: Any, doc: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
+    """A field of a spec file: its default, its meaning, and its bounds, which the loader, the JSON Schema and the
+    class itself all take from here.
+    """
+    validators = []
+    if minimum is not None:
+        validators.append(attrs.validators.ge(minimum))
+    if maximum is not None:
+        validators.append(attrs.validators.le(maximum))
+    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum}
+    return attrs.field(default=default, metadata=metadata, validator=validators or None)
+
+
+@attrs.frozen(kw_only=True)
+class Backoff:
+    """How long to wait before the next start of a worker that ended; the first restart of a clear history is immediate.
+
+    The numbers are those of Kubernetes' KEP-4603.
+    """
+
+    initial: Duration = _setting(Duration(1.0), "The first delay; 0 means that there is never a delay.", minimum=0)
+    factor: float = _setting(2.0, "By how much each further delay is longer.", minimum=1)
+    max: Duration = _setting(Duration(60.0), "The longest delay, jitter included.", minimum=0)
+    reset_after: Duration = _setting(Duration(60.0), "A run of this length clears the history.", minimum=0)
+    jitter: float = _setting(0.25, "The share of the delay that is added at random, 0 to 1.", minimum=0, maximum=1)
+
+
+@attrs.frozen(kw_only=True)
+class StartLimit:
+    """Give up on a worker that was started `burst` times within `interval` and ended again (systemd's start limit)."""
+
+    burst: int = _setting(5, "How many starts are allowed within the interval.", minimum=1)
+    interval: Duration = _setting(Duration(10.0), "The interval in which starts are counted.", minimum=0)
+
+
+@attrs.frozen(kw_only=True)
+class Restart:
+    """Whether and when an ended worker is started again."""
+
+    policy: RestartPolicy = _setting("always", "Which ends lead to a restart.")
+    success_exit_codes: tuple[int, ...] = attrs.field(
+        default=(0,),
+        metadata={"doc": "The exit codes that count as success.", "item_minimum": 0, "item_maximum": 255},
+    )
+    backoff: Backoff = _setting(Backoff(), "The delays between restarts.")
+    start_limit: StartLimit | None = _setting(None, "When to give up; without it, never.")
+
+
+@attrs.frozen(kw_only=True)
+class Stop:
+    """How a worker is ended: the signal to its process group, then, after the timeout, KILL."""
+
+    signal: SignalName = _setting(SignalName("TERM"), "The signal that asks the worker to end.")
+    timeout: Duration = _setting(Duration(30.0), "How long it may take before it is killed.", minimum=0)
+
+
+@attrs.frozen(kw_only=True)
+class Rollout:
+    """How workers of an outdated spec are replaced (the words are those of Kubernetes' StatefulSet and Deployment)."""
+
+    strategy: Strategy = _setting("rolling", "One after the other, all at once, or only when one ends by itself.")
+    max_surge: Budget = _setting(Budget(0), 'How many more than `replicas` may run meanwhile: a number or "25%".')
+    max_unavailable: Budget = _setting(
+        Budget(1), 'How many of `replicas` may be unavailable meanwhile: a number or "25%".'
+    )
+    progress_deadline: Duration = _setting(
+        Duration(600.0), "After this long without progress the rollout stops.", minimum=0
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_surge.amount == 0 and self.max_unavailable.amount == 0:
+            msg = "max_surge and max_unavailable are both 0, so that no worker could ever be replaced; raise one"
+            raise ValueError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class Command:
+    """What a local process is started from: the fields of a spec whose change needs a new process.
+
+    `command`, `env` values and `cwd` may hold the placeholders {name}, {index} and {key}; see `template`.
+    """
+
+    command: tuple[str, ...]
+    cwd: str = "."
+    env: Mapping[str, str] = MappingProxyType({})
+    clear_env: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """How the workers of a set are kept: everything about them that needs no new process when it changes."""
+
+    min_ready: Duration = Duration(0.0)
+    restart: Restart = Restart()
+    stop: Stop = Stop()
+    rollout: Rollout = Rollout()
+
+
+@attrs.frozen(kw_only=True)
+class SetSpec:
+    """One spec file, version 1: a worker set. The file's stem is its name."""
+
+    name: str
+    command: tuple[str, ...] = attrs.field(
+        metadata={
+            "doc": "The program and its arguments: a list, or text that is split as a shell would; no shell runs."
+        }
+    )
+    replicas: int = _setting(1, "How many workers; they are called NAME-0, NAME-1 and so on.", minimum=0)
+    order: int = _setting(0, "Sorts before the name: lower starts first and stops last.")
+    cwd: str = _setting(".", "The working directory, relative to the spec directory.")
+    env: Mapping[str, str] = _setting(MappingProxyType({}), "Added to the controller's environment.")
+    clear_env: bool = _setting(False, "Start from an empty environment.")  # noqa: FBT003
+    min_ready: Duration = _setting(Duration(0.0), "How long a worker must live to count as ready.", minimum=0)
+    suspend: bool = _setting(False, "Keep the file and run nothing.")  # noqa: FBT003
+    restart: Restart = _setting(Restart(), "Whether and when an ended worker is started again.")
+    stop: Stop = _setting(Stop(), "How a worker is ended.")
+    rollout: Rollout = _setting(Rollout(), "How an edit reaches the workers.")
+
+    @property
+    def policy(self) -> Policy:
+        """The part that needs no new process when it changes."""
+        return Policy(min_ready=self.min_ready, restart=self.restart, stop=self.stop, rollout=self.rollout)
+
+    @property
+    def process(self) -> Command:
+        """The part that needs a new process when it changes."""
+        return Command(command=self.command, cwd=self.cwd, env=self.env, clear_env=self.clear_env)
+
+
+@attrs.frozen
+class WorkerSpec:
+    """What is wanted of one worker. `payload` is what its driver starts; a change of `digest` means a new process.
+
+    `digest` is any value with equality: a text for spec files, the user's own value in the library.
+    """
+
+    key: Any
+    digest: Any
+    payload: Any = attrs.field(eq=False)
+
+
+@attrs.frozen
+class WorkerSet:
+    """The wanted workers of one set, by key in key order, and the policy they share.
+
+    `template` is the spec file behind the set, where there is one: what an override of the replicas expands anew.
+    """
+
+    name: str
+    workers: Mapping[Any, WorkerSpec]
+    policy: Policy = Policy()
+    template: SetSpec | None = None
+
+
+def digest_of(command: Command) -> str:
+    """A short text that is equal for two commands exactly if the commands are equal."""
+    fields = [command.command, command.cwd, sorted(command.env.items()), command.clear_env]
+    return hashlib.blake2b(json.dumps(fields).encode(), digest_size=8).hexdigest()
+
+
+def expand(spec: SetSpec) -> WorkerSet:
+    """The worker set that a spec file stands for; a suspended one has no workers."""
+    command = spec.process
+    digest = digest_of(command)
+    count = 0 if spec.suspend else spec.replicas
+    keys = [Key(spec.order, spec.name, index) for index in range(count)]
+    return WorkerSet(spec.name, {key: WorkerSpec(key, digest, command) for key in keys}, spec.policy, spec)
