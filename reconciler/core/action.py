@@ -47,4 +47,14 @@ class Kill:
     reason: str
 
 
-Action = Start | Stop | Kill
+@attrs.frozen
+class Forget:
+    """Drop the record of an ended incarnation whose key is no longer wanted. Nothing is asked of a driver."""
+
+    uid: str
+    set_name: str
+    key: Any
+    reason: str
+
+
+Action = Start | Stop | Kill | Forget

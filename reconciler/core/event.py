@@ -23,6 +23,7 @@ WORKER_KILLING = "worker.killing"
 WORKER_STOPPED = "worker.stopped"
 WORKER_SUCCEEDED = "worker.succeeded"
 WORKER_FAILED = "worker.failed"
+WORKER_FORGOTTEN = "worker.forgotten"
 SPEC_ADDED = "spec.added"
 SPEC_CHANGED = "spec.changed"
 SPEC_REMOVED = "spec.removed"
@@ -31,6 +32,7 @@ SPEC_RECOVERED = "spec.recovered"
 ROLLOUT_STARTED = "rollout.started"
 ROLLOUT_COMPLETED = "rollout.completed"
 ROLLOUT_STALLED = "rollout.stalled"
+ROLLOUT_RESUMED = "rollout.resumed"
 SOURCE_HELD = "source.held"
 SOURCE_RELEASED = "source.released"
 SOURCE_POLLING = "source.polling"
@@ -81,6 +83,7 @@ _KINDS = (
     Kind(WORKER_STOPPED, "info", "It ended because it was asked to; it will not be restarted."),
     Kind(WORKER_SUCCEEDED, "info", "It ended well, and its restart policy asks for nothing more."),
     Kind(WORKER_FAILED, "error", "It ended badly, and it will not be restarted until its spec changes."),
+    Kind(WORKER_FORGOTTEN, "info", "One that had succeeded or failed is no longer wanted, and no longer shown."),
     Kind(SPEC_ADDED, "info", "A worker set is wanted that was not before.", ("file", "replicas")),
     Kind(SPEC_CHANGED, "info", "A worker set is wanted otherwise; `fields` names what changed.", ("file", "fields")),
     Kind(SPEC_REMOVED, "info", "A worker set is no longer wanted.", ("file",)),
@@ -94,6 +97,7 @@ _KINDS = (
         "No progress for `progress_deadline`; what still serves is left alone.",
         ("updated", "replicas"),
     ),
+    Kind(ROLLOUT_RESUMED, "info", "A stalled rollout made progress after all, and goes on.", ("updated", "replicas")),
     Kind(SOURCE_HELD, "warning", "What is missing or unreadable is not taken as a wish to stop it.", ("file", "held")),
     Kind(SOURCE_RELEASED, "info", "What was held is held no longer.", ("file",)),
     Kind(SOURCE_POLLING, "warning", "Changes are looked for at intervals, as they cannot be watched.", ("file",)),

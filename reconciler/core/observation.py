@@ -72,9 +72,10 @@ class Adopted:
 
 @attrs.frozen
 class StopRequested:
-    """We asked it to end; it will be killed at `deadline` (seconds, monotonic)."""
+    """We asked it to end, by a signal; it will be killed at `deadline` (seconds, monotonic)."""
 
     uid: str
+    signal: str
     deadline: float
     reason: str
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, NewType
+from typing import Any, Literal, NewType, Self
 
 import attrs
 
@@ -26,15 +26,38 @@ NAME_PATTERN = r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"
 """What a worker set may be called: a regular expression that must match the whole name."""
 
 
-class Key(NamedTuple):
-    """Which worker: ordered by `order`, then name, then index; stable over every restart and every edit."""
+class Key(str):
+    """Which worker of a spec file: the text NAME-INDEX, stable over every restart and every edit.
 
-    order: int
+    Keys are ordered by `order`, then name, then index, but equal by their text: an edit of the order moves a worker to
+    another place in the row and does not make another worker of it.
+    """
+
+    __slots__ = ("name", "number", "order", "rank")
+
     name: str
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a key
+    number: int
+    order: int
+    rank: tuple[int, str, int]
 
-    def __str__(self) -> str:
-        return f"{self.name}-{self.index}"
+    def __new__(cls, order: int, name: str, index: int) -> Self:
+        """The key of worker `index` of the set `name`."""
+        self = super().__new__(cls, f"{name}-{index}")
+        self.order, self.name, self.number = order, name, index
+        self.rank = (order, name, index)
+        return self
+
+    def __lt__(self, other: str) -> bool:
+        return self.rank < other.rank if isinstance(other, Key) else NotImplemented
+
+    def __le__(self, other: str) -> bool:
+        return self.rank <= other.rank if isinstance(other, Key) else NotImplemented
+
+    def __gt__(self, other: str) -> bool:
+        return self.rank > other.rank if isinstance(other, Key) else NotImplemented
+
+    def __ge__(self, other: str) -> bool:
+        return self.rank >= other.rank if isinstance(other, Key) else NotImplemented
 
 
 @attrs.frozen

@@ -1,0 +1,185 @@
+"""The difference between what is desired and what exists, as a plan of actions.
+
+Rule: `reconcile` reads and decides, and changes nothing. It looks only at the keys that are dirty, decides for each by
+what is true now and never by what happened, and gives each action its reason. Where a set's budget is involved, broken
+outdated workers go first and cost nothing, so that a bad version can always be left again (Kubernetes' issue 67250 is
+the warning), and healthy ones follow from the last key to the first, as in a StatefulSet.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from reconciler.core.action import Action, Forget, Kill, Start, Stop
+from reconciler.core.actual import Actual, ActualSet
+from reconciler.core.lifecycle import KILLS, START_TIMEOUT, STOP_TIMEOUT, UNKILLABLE
+from reconciler.core.spec import WorkerSet, WorkerSpec
+from reconciler.core.worker import Phase, Worker
+
+
+@attrs.frozen
+class Plan:
+    """What to do now, and when to look again though nothing happened (seconds, monotonic; None: not at all).
+
+    Stops come first, in reverse key order; starts come last, in key order.
+    """
+
+    actions: tuple[Action, ...] = ()
+    wake_at: float | None = None
+
+
+def reconcile(desired: Mapping[str, WorkerSet], actual: Actual, now: float) -> Plan:
+    """What must be done at `now` so that `actual` becomes `desired`, which `actual.want` has been told of."""
+    ends: list[Action] = []
+    starts: list[Start] = []
+    for name in actual.dirty:
+        known = actual.sets[name]
+        for action in _SetAtWork(desired.get(name, known.wanted), known, now).actions():
+            if isinstance(action, Start):
+                starts.append(action)
+            else:
+                ends.append(action)
+    if len(ends) > 1:
+        ends.sort(key=lambda action: action.key, reverse=True)
+    if len(starts) > 1:
+        starts.sort(key=lambda start: start.spec.key)
+    strays = [Kill(uid, "", None, "Stray") for uid in actual.strays]
+    numbered = [attrs.evolve(start, uid=actual.uid(ahead)) for ahead, start in enumerate(starts)]
+    return Plan((*strays, *ends, *numbered), actual.wake_at())
+
+
+class _SetAtWork:
+    """One look at one set: its dirty keys one by one, then what the rollout's budget allows."""
+
+    __slots__ = ("known", "now", "tally", "wanted")
+
+    def __init__(self, wanted: WorkerSet, known: ActualSet, now: float) -> None:
+        self.wanted = wanted
+        self.known = known
+        self.now = now
+        self.tally = known.tally
+
+    def actions(self) -> Iterator[Action]:
+        by_key, specs = self.known.by_key, self.wanted.workers
+        for key in self.known.dirty:
+            workers = by_key.get(key, ())
+            yield from self.overdue(workers)
+            if key in specs:
+                yield from self.wanted_key(specs[key], workers)
+            else:
+                yield from self.unwanted_key(workers)
+        if self.known.queue and self.wanted.policy.rollout.strategy == "rolling" and not self.known.progress.stalled:
+            yield from self.rolling()
+
+    def overdue(self, workers: tuple[Worker, ...]) -> Iterator[Action]:
+        """A driver that does not answer, or a process that does not end in time, meets KILL."""
+        for worker in workers:
+            if worker.deadline is None or worker.deadline > self.now:
+                continue
+            if worker.phase is Phase.STARTING:
+                yield self.kill(worker, START_TIMEOUT)
+            elif worker.phase is Phase.STOPPING:
+                yield self.kill(worker, UNKILLABLE if worker.reason in KILLS else STOP_TIMEOUT)
+
+    def unwanted_key(self, workers: tuple[Worker, ...]) -> Iterator[Action]:
+        for worker in workers:
+            if not worker.live:
+                yield self.forget(worker, "Removed")
+            elif worker.phase is not Phase.STOPPING and not self.is_overdue(worker):
+                yield self.stop(worker, "Removed")
+
+    def wanted_key(self, spec: WorkerSpec, workers: tuple[Worker, ...]) -> Iterator[Action]:
+        """One current incarnation should be there; while surging, an outdated one beside it until it serves."""
+        going = [w for w in workers if w.live and w.phase is not Phase.STOPPING and not self.is_overdue(w)]
+        current = [worker for worker in going if worker.spec is spec or worker.spec.digest == spec.digest]
+        ended = [worker for worker in workers if not worker.live]
+        if current:
+            yield from self.beside_current(current, going, ended)
+        elif going:
+            yield from self.only_outdated(spec, going, ended)
+        elif len(ended) == len(workers):
+            yield from self.start_alone(spec, ended)
+
+    def beside_current(self, current: list[Worker], going: list[Worker], ended: list[Worker]) -> Iterator[Action]:
+        """What is left beside an incarnation of the wanted spec goes, but what serves only once that one serves too."""
+        chosen = next((worker for worker in current if worker.ready), current[-1])
+        for worker in going:
+            if worker is not chosen and (chosen.ready or not worker.ready):
+                yield self.stop(worker, "Replaced")
+        for worker in ended:
+            yield self.forget(worker, "Replaced")
+
+    def only_outdated(self, spec: WorkerSpec, going: list[Worker], ended: list[Worker]) -> Iterator[Action]:
+        strategy = self.wanted.policy.rollout.strategy
+        if strategy == "on_delete":
+            return
+        kept = None if strategy == "recreate" else next((worker for worker in reversed(going) if worker.ready), None)
+        for worker in going:
+            if worker is not kept:
+                yield self.stop(worker, "Outdated")
+        for worker in ended:
+            if worker.spec.digest != spec.digest:
+                yield self.forget(worker, "Replaced")
+            elif kept is not None and self.is_due(worker):
+                yield self.start(spec, "Restarted")
+
+    def start_alone(self, spec: WorkerSpec, ended: list[Worker]) -> Iterator[Action]:
+        """No process of this key is left: start one, if its past allows."""
+        if self.wanted.policy.rollout.strategy == "recreate" and self.tally.outdated:
+            return
+        last = ended[-1] if ended else None
+        if last is None:
+            yield self.start(spec, "Created")
+        elif last.spec.digest != spec.digest:
+            yield self.start(spec, "Updated")
+        elif last.phase is Phase.STOPPED:
+            yield self.start(spec, "Resumed")
+        elif self.is_due(last):
+            yield self.start(spec, "Restarted")
+        elif last.generation != self.known.generation and self.is_worth_a_retry(last):
+            yield self.start(spec, "Retried")
+
+    def is_worth_a_retry(self, worker: Worker) -> bool:
+        """A new spec is a new chance for what failed; what succeeded runs again only if the new policy says so."""
+        return worker.phase is Phase.FAILED or (
+            worker.phase is Phase.SUCCEEDED and self.wanted.policy.restart.policy == "always"
+        )
+
+    def rolling(self) -> Iterator[Action]:
+        """Replace healthy outdated workers, the last key first, as far as the budget goes."""
+        rollout, tally = self.wanted.policy.rollout, self.tally
+        surge = rollout.max_surge.of(tally.replicas, round_up=True)
+        unavailable = rollout.max_unavailable.of(tally.replicas, round_up=False)
+        surge_left = surge - tally.surging
+        spare = tally.available - (tally.replicas - max(unavailable, 0 if surge else 1))
+        for key in reversed(self.known.queue):
+            workers = self.known.by_key.get(key, ())
+            if len(workers) != 1 or not workers[0].ready or not self.known.outdated(key):
+                continue
+            if surge_left > 0:
+                surge_left -= 1
+                yield self.start(self.wanted.workers[key], "Updated")
+            elif spare > 0:
+                spare -= 1
+                yield self.stop(workers[0], "Outdated")
+            else:
+                return
+
+    def is_due(self, worker: Worker) -> bool:
+        return worker.phase is Phase.BACKOFF and (worker.deadline is None or worker.deadline <= self.now)
+
+    def is_overdue(self, worker: Worker) -> bool:
+        return worker.phase is Phase.STARTING and worker.deadline is not None and worker.deadline <= self.now
+
+    def start(self, spec: WorkerSpec, reason: str) -> Start:
+        return Start("", self.wanted.name, spec, reason)
+
+    def stop(self, worker: Worker, reason: str) -> Stop:
+        policy = self.wanted.policy.stop
+        return Stop(worker.uid, self.wanted.name, worker.key, policy.signal, self.now + policy.timeout, reason)
+
+    def kill(self, worker: Worker, reason: str) -> Kill:
+        return Kill(worker.uid, self.wanted.name, worker.key, reason)
+
+    def forget(self, worker: Worker, reason: str) -> Forget:
+        return Forget(worker.uid, self.wanted.name, worker.key, reason)

@@ -1,0 +1,82 @@
+"""What exists: one incarnation of a worker, its phase, and the restart history that its successor inherits.
+
+Rule: one exclusive phase per incarnation; whatever is orthogonal to it (ready, up to date) is a fact of its own with a
+reason. "Pending" (wanted, no process yet) is derived where it is shown and never stored.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from reconciler.core.spec import WorkerSpec
+
+
+class Phase(StrEnum):
+    """One word for where an incarnation is in its life."""
+
+    STARTING = "Starting"
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    BACKOFF = "Backoff"
+    SUCCEEDED = "Succeeded"
+    STOPPED = "Stopped"
+    FAILED = "Failed"
+
+
+LIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
+"""The phases in which a process exists or may exist."""
+
+
+@attrs.frozen
+class History:
+    """What is remembered of a worker's earlier incarnations.
+
+    `failures` are the ends since the last long run, `restarts` those since the spec was changed, `starts` the times
+    (seconds, monotonic) that the start limit counts; without a limit it stays empty.
+    """
+
+    failures: int = 0
+    restarts: int = 0
+    starts: tuple[float, ...] = ()
+
+
+@attrs.frozen
+class End:
+    """How an incarnation ended: an exit code, or a signal's name, or neither where that is unknown."""
+
+    exit_code: int | None = None
+    signal: str | None = None
+
+
+@attrs.frozen
+class Worker:
+    """One incarnation. Times are in seconds, monotonic.
+
+    `deadline` is the next moment that matters to its phase: in Starting when an answer is overdue, in Running when it
+    counts as ready, in Stopping when it is killed, in Backoff when it is tried again.
+    """
+
+    uid: str
+    set_name: str
+    spec: WorkerSpec
+    generation: int
+    phase: Phase
+    since: float
+    history: History = History()
+    pid: int | None = None
+    started_at: float | None = None
+    ready: bool = False
+    reason: str | None = None
+    deadline: float | None = None
+    end: End | None = None
+
+    @property
+    def key(self) -> Any:
+        """Which worker this is an incarnation of."""
+        return self.spec.key
+
+    @property
+    def live(self) -> bool:
+        """Whether a process exists or may exist."""
+        return self.phase in LIVE
