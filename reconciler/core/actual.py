@@ -24,11 +24,23 @@ _NO_FACTS = (0,) * 7
 class ActualSet:
     """The workers of one set by key, oldest incarnation first, with the running totals of `Tally`."""
 
-    __slots__ = ("by_key", "dirty", "facts", "generation", "progress", "queue", "removed", "totals", "wanted")
+    __slots__ = (
+        "by_key",
+        "dirty",
+        "facts",
+        "generation",
+        "progress",
+        "queue",
+        "removed",
+        "surplus_reason",
+        "totals",
+        "wanted",
+    )
 
     def __init__(self, wanted: WorkerSet, now: float) -> None:
         self.wanted = wanted
         self.removed = False
+        self.surplus_reason = "Removed"
         self.generation = 1
         self.by_key: dict[Any, tuple[Worker, ...]] = {}
         self.facts: dict[Any, tuple[int, ...]] = {}
@@ -42,10 +54,15 @@ class ActualSet:
         """The set's workers, counted."""
         return Tally(len(self.wanted.workers), *self.totals)
 
-    def want(self, wanted: WorkerSet, now: float) -> None:
-        """Another spec is wanted: everything of the set is looked at again."""
+    def want(self, wanted: WorkerSet, now: float, surplus_reason: str | None = None) -> None:
+        """Another spec is wanted: everything of the set is looked at again.
+
+        `surplus_reason` says that the set is gone altogether, and why.
+        """
         self.wanted = wanted
-        self.removed = False
+        self.removed = surplus_reason is not None
+        suspended = wanted.template is not None and wanted.template.suspend
+        self.surplus_reason = surplus_reason or ("Suspended" if suspended else "ScaledDown")
         self.generation += 1
         self.progress = Progress(self.generation, now)
         self.dirty.update(wanted.workers, self.by_key)
@@ -123,6 +140,7 @@ class Actual:
         self.workers: dict[str, Worker] = {}
         self.strays: set[str] = set()
         self.dirty: set[str] = set()
+        self.unconverged: set[str] = set()
         self._agenda: list[tuple[float, int, str, bool]] = []
         self._pushed = 0
 
@@ -130,8 +148,11 @@ class Actual:
         """The uid of the next incarnation but `ahead`."""
         return f"{self.run}{self.serial + ahead + 1}"
 
-    def want(self, desired: Mapping[str, WorkerSet], now: float) -> None:
-        """Take over what is desired. A set that is the same object as before costs nothing."""
+    def want(self, desired: Mapping[str, WorkerSet], now: float, removal: str = "Removed") -> None:
+        """Take over what is desired. A set that is the same object as before costs nothing.
+
+        `removal` is the reason that the workers of the sets which are gone are given.
+        """
         for name, wanted in desired.items():
             known = self.sets.get(name)
             if known is None:
@@ -141,13 +162,12 @@ class Actual:
                 continue
             else:
                 known.want(wanted, now)
-            self._mark(name)
+            self.dirty.add(name)
         for name in [name for name in self.sets if name not in desired]:
             known = self.sets[name]
             if not known.removed:
-                known.want(WorkerSet(name, {}, known.wanted.policy), now)
-                known.removed = True
-                self._mark(name)
+                known.want(WorkerSet(name, {}, known.wanted.policy), now, removal)
+                self.dirty.add(name)
 
     def fold(self, observation: Observation, now: float) -> list[Event]:
         """Take in what was observed. A process that nobody knows is remembered as a stray, to be killed."""
@@ -169,13 +189,13 @@ class Actual:
             _, _, name, is_set = heapq.heappop(self._agenda)
             if is_set:
                 if name in self.sets:
-                    self._mark(name)
+                    self.dirty.add(name)
                 continue
             worker = self.workers.get(name)
             if worker is not None and worker.deadline is not None and worker.deadline <= now:
                 events += self.fold(Elapsed(name), now)
                 self.sets[worker.set_name].dirty.add(worker.key)
-                self._mark(worker.set_name)
+                self.dirty.add(worker.set_name)
         return events
 
     def relist(self, live: Collection[str], now: float) -> list[Event]:
@@ -210,6 +230,12 @@ class Actual:
         events += self._advance(now)
         return events
 
+    def mark(self, actions: Iterable[Action]) -> None:
+        """Look again, at the next reconcile, at the keys of actions that were decided and not committed."""
+        for action in actions:
+            self.sets[action.set_name].dirty.add(action.key)
+            self.dirty.add(action.set_name)
+
     def wake_at(self) -> float | None:
         """The next deadline, without those that no longer matter."""
         agenda = self._agenda
@@ -243,14 +269,14 @@ class Actual:
         self.workers[begun.uid] = begun
         known.put(action.key, (*kept, begun))
         self._schedule(begun.deadline, begun.uid, is_set=False)
-        self._mark(action.set_name)
+        self.dirty.add(action.set_name)
         return narrate.starting(begun, action.reason)
 
     def _forget(self, action: Forget) -> list[Event]:
         worker = self.workers.pop(action.uid)
         known = self.sets[action.set_name]
         known.put(action.key, tuple(other for other in known.by_key[action.key] if other.uid != action.uid))
-        self._mark(action.set_name)
+        self.dirty.add(action.set_name)
         told = narrate.forgotten(worker, action.reason)
         return [] if told is None else [told]
 
@@ -260,7 +286,7 @@ class Actual:
         known.put(key, tuple(after if worker is before else worker for worker in known.by_key[key]))
         if after.deadline is not None and after.deadline != before.deadline:
             self._schedule(after.deadline, after.uid, is_set=False)
-        self._mark(after.set_name)
+        self.dirty.add(after.set_name)
 
     def _advance(self, now: float) -> list[Event]:
         """The progress of the sets that were looked at, and the end of those that are gone."""
@@ -272,6 +298,7 @@ class Actual:
             before, tally = known.progress, known.tally
             known.progress = rollout.advance(before, tally, known.wanted.policy.rollout, now)
             events += rollout.events(name, before, known.progress, tally)
+            (self.unconverged.discard if tally.converged else self.unconverged.add)(name)
             due = known.progress.deadline(known.wanted.policy.rollout)
             if due is not None and (before is not known.progress or before.best is None):
                 self._schedule(due, name, is_set=True)
@@ -280,9 +307,6 @@ class Actual:
                 del self.sets[name]
         self.dirty.clear()
         return events
-
-    def _mark(self, name: str) -> None:
-        self.dirty.add(name)
 
     def _schedule(self, when: float | None, name: str, *, is_set: bool) -> None:
         if when is not None:

@@ -84,9 +84,9 @@ class _SetAtWork:
     def unwanted_key(self, workers: tuple[Worker, ...]) -> Iterator[Action]:
         for worker in workers:
             if not worker.live:
-                yield self.forget(worker, "Removed")
+                yield self.forget(worker, self.known.surplus_reason)
             elif worker.phase is not Phase.STOPPING and not self.is_overdue(worker):
-                yield self.stop(worker, "Removed")
+                yield self.stop(worker, self.known.surplus_reason)
 
     def wanted_key(self, spec: WorkerSpec, workers: tuple[Worker, ...]) -> Iterator[Action]:
         """One current incarnation should be there; while surging, an outdated one beside it until it serves."""

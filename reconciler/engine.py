@@ -1,0 +1,149 @@
+"""One turn of the controller: gather what happened, fold it in, reconcile, execute, publish.
+
+Rule: this file holds values and calls the edges; no decision on a worker is taken here. Time is an argument, nothing
+waits, and the same turn runs in production and in the simulated world. An event is published after what it tells of was
+asked of the driver, in the order in which it came about.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from reconciler.core import event
+from reconciler.core.action import Action, Kill, Start, Stop
+from reconciler.core.actual import Actual
+from reconciler.core.event import Event
+from reconciler.core.override import Override, apply
+from reconciler.core.reconcile import reconcile
+from reconciler.core.spec import WorkerSet
+from reconciler.core.status import Snapshot, snapshot
+from reconciler.drivers import Driver
+from reconciler.sources import Source
+
+RELIST = 25.0
+"""Seconds after which the driver's list of the living is compared, where no reading of the source came before."""
+
+STARTS_PER_TURN = 256
+"""How many workers are started before signals and exits get their turn again."""
+
+Publish = Callable[[Sequence[Event]], None]
+
+
+class Engine:
+    """The controller's state and its one verb, `turn`. `run` begins the uids of all workers of this engine's life."""
+
+    def __init__(self, source: Source, driver: Driver, publish: Publish, run: str = "") -> None:
+        self.source = source
+        self.driver = driver
+        self.actual = Actual(run)
+        self.desired: Mapping[str, WorkerSet] = {}
+        self.overrides: tuple[Override, ...] = ()
+        self.stopping = False
+        self._publish = publish
+        self._sourced: Mapping[str, WorkerSet] | None = None
+        self._read_at: float | None = None
+        self._relist_at = 0.0
+        self._converged = False
+
+    def turn(self, now: float, *, read: bool = False, urgent: bool = False) -> float | None:
+        """Do what there is to do at `now`, and return when to come again at the latest (seconds, monotonic).
+
+        `read` asks for a look at the source (its bell rang); `urgent` for one that does not wait for files to settle.
+        """
+        events: list[Event] = []
+        try:
+            if not self.stopping and (read or urgent or (self._read_at is not None and now >= self._read_at)):
+                events += self._read(now, urgent=urgent)
+            more = self._settle(events, now)
+        finally:
+            self._publish(events)
+        if more:
+            return now
+        wake_at = reconcile(self.desired, self.actual, now).wake_at
+        return min(at for at in (wake_at, self._read_at, self._relist_at) if at is not None)
+
+    def stop(self, now: float) -> None:
+        """Want nothing any more. Asked again, let every deadline be now. Takes effect with the next turn."""
+        if self.stopping:
+            self._publish(self.actual.hasten(now))
+            return
+        self.stopping = True
+        self._read_at = None
+        self._publish([Event(event.CONTROLLER_STOPPING, extra={"workers": len(self.actual.workers)})])
+        self.desired = {}
+        self.actual.want({}, now, "ControllerStopping")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was asked to stop and nothing is left."""
+        return self.stopping and not self.actual.workers
+
+    def override(self, overrides: Sequence[Override], now: float) -> None:
+        """Lay these overrides, and no others, over what the source desires. Takes effect with the next turn."""
+        self.overrides = tuple(overrides)
+        if self._sourced is not None and not self.stopping:
+            self._want(self._sourced, now)
+
+    def status(self, now: float) -> Snapshot:
+        """The state at `now`."""
+        return snapshot(self.desired, self.actual, now, stopping=self.stopping)
+
+    def _read(self, now: float, *, urgent: bool) -> list[Event]:
+        reading = self.source.read(now, urgent=urgent)
+        self._read_at = reading.wake_at
+        if reading.sets is not None:
+            self._want(reading.sets, now)
+        self._relist_at = now
+        return [self._with_generation(told) for told in reading.events]
+
+    def _want(self, sets: Mapping[str, WorkerSet], now: float) -> None:
+        self._sourced = sets
+        self.desired = apply(sets, self.overrides) if self.overrides else sets
+        self.actual.want(self.desired, now)
+
+    def _with_generation(self, told: Event) -> Event:
+        known = None if told.name is None else self.actual.sets.get(told.name)
+        return told if known is None else attrs.evolve(told, generation=known.generation)
+
+    def _settle(self, events: list[Event], now: float) -> bool:
+        """Fold and act until nothing is left to do at `now`; True where workers are left to be started."""
+        self._fold(events, now)
+        if now >= self._relist_at:
+            events += self.actual.relist(self.driver.live(), now)
+            self._relist_at = now + RELIST
+        events += self.actual.elapse(now)
+        started = 0
+        while self.actual.dirty or self.actual.strays:
+            actions = reconcile(self.desired, self.actual, now).actions
+            starts = [action for action in actions if isinstance(action, Start)]
+            later = starts[max(0, STARTS_PER_TURN - started) :]
+            started += len(starts) - len(later)
+            chosen = actions[: len(actions) - len(later)]
+            events += self.actual.commit(chosen, now)
+            for action in chosen:
+                self._execute(action)
+            self._fold(events, now)
+            events += self.actual.elapse(now)
+            if later:
+                self.actual.mark(later)
+                return True
+        self._note_convergence(events)
+        return False
+
+    def _fold(self, events: list[Event], now: float) -> None:
+        for observation in self.driver.poll():
+            events += self.actual.fold(observation, now)
+
+    def _execute(self, action: Action) -> None:
+        if isinstance(action, Start):
+            self.driver.start(action.uid, action.set_name, action.spec)
+        elif isinstance(action, Stop):
+            self.driver.stop(action.uid, action.signal)
+        elif isinstance(action, Kill):
+            self.driver.kill(action.uid)
+
+    def _note_convergence(self, events: list[Event]) -> None:
+        converged = self._sourced is not None and not self.actual.unconverged and not self.stopping
+        if converged and not self._converged:
+            events.append(Event(event.CONTROLLER_CONVERGED, extra={"workers": len(self.actual.workers)}))
+        self._converged = converged
