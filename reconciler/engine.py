@@ -78,6 +78,16 @@ class Engine:
         """Whether it was asked to stop and nothing is left."""
         return self.stopping and not self.actual.workers
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will come about by itself: each set has converged, or has given up."""
+        given_up = (
+            known.progress.stalled or known.tally.failed
+            for known in map(self.actual.sets.get, self.actual.unconverged)
+            if known
+        )
+        return self._sourced is not None and all(given_up)
+
     def override(self, overrides: Sequence[Override], now: float) -> None:
         """Lay these overrides, and no others, over what the source desires. Takes effect with the next turn."""
         self.overrides = tuple(overrides)

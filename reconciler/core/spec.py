@@ -25,6 +25,15 @@ Strategy = Literal["rolling", "recreate", "on_delete"]
 NAME_PATTERN = r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"
 """What a worker set may be called: a regular expression that must match the whole name."""
 
+MOST_REPLICAS = 10_000
+"""The largest worker set: a slip of the pen must not ask for more processes than any machine has."""
+
+FARTHEST_ORDER = 1_000_000
+"""How far from 0 an `order` may be: room for any scheme, and exact in every JSON reader."""
+
+MOST_STARTS = 10_000
+"""The largest burst of a start limit, as each start that it counts is remembered."""
+
 
 class Key(str):
     """Which worker of a spec file: the text NAME-INDEX, stable over every restart and every edit.
@@ -108,7 +117,7 @@ class Backoff:
 class StartLimit:
     """Give up on a worker that was started `burst` times within `interval` and ended again (systemd's start limit)."""
 
-    burst: int = _setting(5, "How many starts are allowed within the interval.", minimum=1)
+    burst: int = _setting(5, "How many starts are allowed within the interval.", minimum=1, maximum=MOST_STARTS)
     interval: Duration = _setting(Duration(10.0), "The interval in which starts are counted.", minimum=0)
 
 
@@ -185,8 +194,15 @@ class SetSpec:
             "doc": "The program and its arguments: a list, or text that is split as a shell would; no shell runs."
         }
     )
-    replicas: int = _setting(1, "How many workers; they are called NAME-0, NAME-1 and so on.", minimum=0)
-    order: int = _setting(0, "Sorts before the name: lower starts first and stops last.")
+    replicas: int = _setting(
+        1, "How many workers; they are called NAME-0, NAME-1 and so on.", minimum=0, maximum=MOST_REPLICAS
+    )
+    order: int = _setting(
+        0,
+        "Sorts before the name: lower starts first and stops last.",
+        minimum=-FARTHEST_ORDER,
+        maximum=FARTHEST_ORDER,
+    )
     cwd: str = _setting(".", "The working directory, relative to the spec directory.")
     env: Mapping[str, str] = _setting(MappingProxyType({}), "Added to the controller's environment.")
     clear_env: bool = _setting(False, "Start from an empty environment.")  # noqa: FBT003

@@ -1,0 +1,318 @@
+"""The public controller: an engine, the descriptors that wake it, its signals, and one timer.
+
+Rule: asyncio only waits here. Every ring (an exit, a change in the directory, a signal, a deadline) leads to one turn
+of the engine, which looks at everything anew; nothing polls, nothing sleeps, and no thread is started, so that the
+process stays safe to fork. asyncio is imported after the first turn, so that workers do not wait for it.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+from reconciler import __version__
+from reconciler.core import event
+from reconciler.core.event import Event
+from reconciler.core.override import Scale
+from reconciler.core.spec import Policy
+from reconciler.core.status import Snapshot
+from reconciler.drivers import Driver
+from reconciler.engine import Engine, Publish
+from reconciler.sources import Source
+
+if TYPE_CHECKING:
+    import asyncio
+
+AFTER_ERROR = 1.0
+"""Seconds until the next turn after one that failed by a fault of our own."""
+
+SIGNALS = ("HUP", "TERM", "INT", "QUIT", "TTIN", "TTOU", "USR1", "USR2")
+"""The signals that `run` takes over. Those that mean nothing here would end the controller and orphan its workers."""
+
+
+class Controller:
+    """Keeps exactly the workers running that `update` returns, by means of `fork`.
+
+    `update` is called at the start, on HUP, by `reload`, and every `interval` seconds if given; it returns workers of
+    any type, or None for "no change". `fork` starts one worker and returns its pid, or an object with a `pid`; it is
+    called in this process, one worker at a time. `key` gives a worker's key: hashable, orderable, and stable (default:
+    the attribute `key`, else the worker itself); workers of one key that are not equal replace each other by the
+    `policy`. `scale` is called with 1 and -1 on TTIN and TTOU, after which `update` is asked again.
+
+    A `Source` may stand in the place of `update`, and a `Driver` in that of `fork`; without `fork`, `update` returns
+    `SetSpec`s, which are started as local commands.
+    """
+
+    def __init__(  # noqa: PLR0913  six is the house's limit
+        self,
+        update: Callable[[], Any] | Source,
+        fork: Callable[[Any], Any] | Driver | None = None,
+        *,
+        key: Callable[[Any], Any] | None = None,
+        policy: Policy | None = None,
+        interval: float | None = None,
+        scale: Callable[[int], None] | None = None,
+    ) -> None:
+        self.publish: Publish | None = None
+        self._engine = Engine(
+            _source_of(update, key, policy, interval), _driver_of(fork), self._tell, f"{os.urandom(3).hex()}-"
+        )
+        self._scale = scale
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watched: dict[int, Callable[[], Any]] = {}
+        self._stopped: asyncio.Future[None] | None = None
+        self._settled: list[asyncio.Future[Snapshot]] = []
+        self._pending: list[str] = []
+        self._held: list[Event] | None = None
+        self._began = 0.0
+
+    def run(self, *, once: bool = False) -> Snapshot:
+        """Own the process's signals and block until stopped by one; return the last state in which workers ran.
+
+        HUP reads the source again, TERM and INT stop all workers and then return, a second one of them kills at once.
+        With `once`, stop as soon as everything is up to date and ready, or cannot become so, and return that state.
+        Must be called in the main thread.
+        """
+        before = {number: signal.signal(number, self._note) for number in self._numbers()}
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel would keep no exit status for us
+        try:
+            self._begin()
+            import asyncio  # noqa: PLC0415  see the top of the file
+
+            return asyncio.run(self._run(once=once))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def serve(self) -> None:
+        """Run inside an asyncio program, which keeps its signals, until `stop` or cancellation has ended all workers.
+
+        Cancellation stops the workers gracefully before it goes on; a second one kills them first.
+        """
+        import asyncio  # noqa: PLC0415  see the top of the file
+
+        if not self._began:
+            self._begin()
+        self._loop = asyncio.get_running_loop()
+        self._stopped = self._loop.create_future()
+        self._turn()
+        try:
+            while not self._stopped.done():
+                try:
+                    await asyncio.shield(self._stopped)
+                except asyncio.CancelledError:
+                    self.stop()
+                    await self._drain()
+                    raise
+        finally:
+            self._close()
+
+    async def settled(self) -> Snapshot:
+        """Wait until everything is up to date and ready, or will not become so by itself, and return that state."""
+        import asyncio  # noqa: PLC0415  see the top of the file
+
+        future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        self._settled.append(future)
+        self._ring()
+        return await future
+
+    def stop(self) -> None:
+        """Stop all workers and then the controller; asked a second time, kill what is left. Returns at once."""
+        self._engine.stop(time.monotonic())
+        self._ring()
+
+    def reload(self) -> None:
+        """Read the source again, now. Returns at once."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._urgent)
+
+    def status(self) -> Snapshot:
+        """The state of all sets and workers at this moment."""
+        return self._engine.status(time.monotonic())
+
+    # ---------------------------------------------------------------------------------------------- turns
+
+    def _begin(self) -> None:
+        """The first turn: what is wanted is started before anything else is loaded."""
+        self._began = time.monotonic()
+        source = str(getattr(self._engine.source, "path", "update"))
+        self._held = []
+        self._tell(
+            [Event(event.CONTROLLER_STARTED, extra={"pid": os.getpid(), "version": __version__, "source": source})]
+        )
+        self._guarded(urgent=True)
+        held, self._held = self._held, None
+        self._tell(held)
+
+    def _turn(self, *, read: bool = False, urgent: bool = False) -> None:
+        """One turn, after which the timer and the watched descriptors are what the engine needs next."""
+        wake_at = self._guarded(read=read, urgent=urgent)
+        if self._loop is None or self._stopped is None:
+            return
+        if self._engine.stopped:
+            if not self._stopped.done():
+                self._stopped.set_result(None)
+            return
+        self._watch()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if wake_at is None else self._loop.call_at(wake_at, self._turn)
+        if self._settled and self._engine.settled:
+            snapshot = self.status()
+            for future in self._settled:
+                if not future.done():
+                    future.set_result(snapshot)
+            self._settled.clear()
+
+    def _guarded(self, *, read: bool = False, urgent: bool = False) -> float | None:
+        """A turn of the engine; a fault of ours is an event, and the next turn goes on."""
+        now = time.monotonic()
+        try:
+            return self._engine.turn(now, read=read, urgent=urgent)
+        except Exception as error:  # noqa: BLE001  whatever it is, the workers must not be left alone
+            import traceback  # noqa: PLC0415  only for our own faults
+
+            extra = {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-2000:]}
+            self._tell([Event(event.CONTROLLER_ERROR, extra=extra)])
+            return now + AFTER_ERROR
+
+    def _ring(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._turn)
+
+    def _urgent(self) -> None:
+        self._turn(urgent=True)
+
+    def _look(self) -> None:
+        self._turn(read=True)
+
+    def _watch(self) -> None:
+        """Watch the descriptors that driver and source have at this moment."""
+        bells = ((self._engine.driver.fileno(), self._turn), (self._engine.source.fileno(), self._look))
+        wanted: dict[int, Callable[[], Any]] = {fd: answer for fd, answer in bells if fd is not None}
+        if wanted == self._watched or self._loop is None:
+            return
+        for fd in self._watched.keys() - wanted.keys():
+            self._loop.remove_reader(fd)
+        for fd in wanted.keys() - self._watched.keys():
+            self._loop.add_reader(fd, wanted[fd])
+        self._watched = wanted
+
+    # ---------------------------------------------------------------------------------------------- run and its signals
+
+    async def _run(self, *, once: bool) -> Snapshot:
+        import asyncio  # noqa: PLC0415  see the top of the file
+
+        loop = asyncio.get_running_loop()
+        for number in self._numbers():
+            loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name[3:])
+        serving = loop.create_task(self.serve())
+        await asyncio.sleep(0)  # until it has begun
+        for name in self._pending:
+            self._on_signal(name)
+        reached = None
+        if once:
+            settling = loop.create_task(self.settled())
+            await asyncio.wait({settling, serving}, return_when=asyncio.FIRST_COMPLETED)
+            reached = settling.result() if settling.done() else None
+            settling.cancel()
+            if not self._engine.stopping:
+                self.stop()
+        await serving
+        return reached or self.status()
+
+    def _note(self, number: int, _frame: Any) -> None:
+        """A signal that came before the loop; it is not lost."""
+        self._pending.append(signal.Signals(number).name[3:])
+
+    def _on_signal(self, name: str) -> None:
+        if name == "CHLD":
+            self._engine.driver.reap_strangers()  # type: ignore[attr-defined]  # only taken where there are any
+            return
+        scaled = name in ("TTIN", "TTOU") and not self._engine.stopping and self._rescale(1 if name == "TTIN" else -1)
+        means = scaled or name in ("HUP", "TERM", "INT")
+        told = Event(event.CONTROLLER_SIGNALLED, reason=None if means else "Ignored", extra={"signal": name})
+        self._tell([told])
+        if name in ("TERM", "INT"):
+            self.stop()
+        elif name == "HUP" or scaled:
+            self._turn(urgent=not self._engine.stopping and (name == "HUP" or self._scale is not None))
+
+    def _rescale(self, step: int) -> bool:
+        """One worker more or fewer, by the user's `scale`, or where there is just one set made from a spec."""
+        if self._scale is not None:
+            self._scale(step)
+            return True
+        sets = list(self._engine.desired.values())
+        if len(sets) != 1 or sets[0].template is None or sets[0].template.suspend:
+            return False
+        replicas = max(0, len(sets[0].workers) + step)
+        self._engine.override([Scale(sets[0].name, replicas)], time.monotonic())
+        self._tell([Event(event.CONTROLLER_SCALED, name=sets[0].name, extra={"replicas": replicas})])
+        return True
+
+    async def _drain(self) -> None:
+        import asyncio  # noqa: PLC0415  see the top of the file
+
+        while self._stopped is not None and not self._stopped.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(self._stopped)
+                return
+            self.stop()
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._loop is not None:
+            for fd in self._watched:
+                self._loop.remove_reader(fd)
+        self._loop = self._timer = None
+        self._watched = {}
+        self._engine.source.close()
+        self._engine.driver.close()
+        uptime = round(time.monotonic() - self._began, 3)
+        self._tell([Event(event.CONTROLLER_STOPPED, extra={"uptime_s": uptime})])
+
+    def _numbers(self) -> list[int]:
+        """The signals to take over; SIGCHLD only where strangers may come to us, as PID 1 or as a subreaper."""
+        names = (*SIGNALS, "CHLD") if getattr(self._engine.driver, "reaps_strangers", False) else SIGNALS
+        return [getattr(signal, f"SIG{name}") for name in names]
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        if self._held is not None:
+            self._held += events
+            return
+        if self.publish is None:
+            from reconciler.log import default_log  # noqa: PLC0415  only where the user gave no other
+
+            self.publish = default_log()
+        self.publish(events)
+
+
+def _source_of(
+    update: Callable[[], Any] | Source,
+    key: Callable[[Any], Any] | None,
+    policy: Policy | None,
+    interval: float | None,
+) -> Source:
+    if hasattr(update, "read"):
+        return cast("Source", update)
+    from reconciler.sources.callback import CallbackSource  # noqa: PLC0415  not for a watched directory
+
+    return CallbackSource(update, key, policy, interval)
+
+
+def _driver_of(fork: Callable[[Any], Any] | Driver | None) -> Driver:
+    if fork is None:
+        from reconciler.drivers.command import CommandDriver  # noqa: PLC0415  not for a driver of the user's
+
+        return CommandDriver()
+    if hasattr(fork, "start"):
+        return cast("Driver", fork)
+    from reconciler.drivers.callback import CallbackDriver  # noqa: PLC0415  likewise
+
+    return CallbackDriver(fork)

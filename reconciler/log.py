@@ -1,0 +1,180 @@
+"""Events on their way out: rendered by structlog, one `os.write` per line.
+
+Rule: the reader of the log is never a danger. A dead, slow or full one costs events, which are counted and reported
+when it reads again; it never blocks or ends the controller. A line is one write of at most `LONGEST` bytes, so that
+lines of several processes which share a pipe do not mix, and hostile text in a value can neither forge nor break one.
+"""
+
+import errno
+import os
+import select
+import stat
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from reconciler.core import event
+from reconciler.core.event import CATALOGUE, Event
+
+Format = Literal["console", "json"]
+
+LONGEST = 4096
+"""Bytes; POSIX keeps writes to a pipe whole up to this size on Linux."""
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_GONE = frozenset({errno.EAGAIN, errno.EPIPE, errno.ENOSPC, errno.EIO, errno.ENXIO, errno.EBADF, errno.EDQUOT})
+
+
+class LineWriter:
+    """Writes lines to a descriptor that other processes share, without ever waiting for it.
+
+    The descriptor's own flags are left alone: O_NONBLOCK would be seen by everyone who shares it. A pipe or terminal is
+    opened a second time instead, a socket is told with each send, and a file never blocks.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._rest = b""
+        self._send: Callable[[bytes], int] = self._choose(fd)
+
+    def write(self, line: bytes) -> bool:
+        """Whether the whole line was written, or will be as the beginning of the next write."""
+        try:
+            if self._rest:
+                self._rest = self._rest[self._send(self._rest) :]
+                if self._rest:
+                    return False
+            self._rest = line[self._send(line) :]
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            return False
+        return True
+
+    def _choose(self, fd: int) -> Callable[[bytes], int]:
+        try:
+            mode = os.fstat(fd).st_mode
+        except OSError:
+            return self._when_ready
+        if stat.S_ISREG(mode):
+            return self._direct
+        if stat.S_ISSOCK(mode):
+            import socket  # noqa: PLC0415  only a socket needs it
+
+            connection = socket.socket(fileno=os.dup(fd))
+            return lambda data: connection.send(data, socket.MSG_DONTWAIT)
+        try:
+            self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return self._when_ready
+        return self._direct
+
+    def _direct(self, data: bytes) -> int:
+        return os.write(self._fd, data)
+
+    def _when_ready(self, data: bytes) -> int:
+        """For what cannot be opened again: a pipe with room takes `LONGEST` bytes without blocking."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLOUT)
+        if not poller.poll(0):
+            raise BlockingIOError(errno.EAGAIN, "no room")
+        return os.write(self._fd, data)
+
+
+class EventLog:
+    """Publishes events on a descriptor. structlog is imported with the first event, after the first workers run."""
+
+    def __init__(self, fd: int = 2, *, form: Format | None = None, level: str = "info") -> None:
+        self._fd = fd
+        self._form: Format = form or ("console" if os.isatty(fd) else "json")
+        self._least = LEVELS[level]
+        self._writer = LineWriter(fd)
+        self._render: Callable[[str, str, dict[str, Any]], bytes] | None = None
+        self.dropped = 0
+
+    def __call__(self, events: Sequence[Event]) -> None:
+        """Write those that the level lets through."""
+        for told in events:
+            level = CATALOGUE[told.event].level
+            if LEVELS[level] >= self._least:
+                self._write(level, told)
+
+    def _write(self, level: str, told: Event) -> None:
+        if self.dropped:
+            lost = Event(event.EVENTS_DROPPED, extra={"count": self.dropped})
+            if not self._writer.write(self._line(CATALOGUE[lost.event].level, lost)):
+                self.dropped += 1
+                return
+            self.dropped = 0
+        if not self._writer.write(self._line(level, told)):
+            self.dropped += 1
+
+    def _line(self, level: str, told: Event) -> bytes:
+        if self._render is None:
+            self._render = renderer(self._form, colors=os.isatty(self._fd) and "NO_COLOR" not in os.environ)
+        fields = told.fields()
+        line = self._render(level, told.event, fields)
+        if len(line) > LONGEST:
+            line = self._render(level, told.event, {name: shortened(value) for name, value in fields.items()})
+        if len(line) > LONGEST:
+            short = {name: value for name, value in fields.items() if name not in told.extra}
+            line = self._render(level, told.event, {**short, "truncated": True})
+        return line
+
+
+def default_log() -> Callable[[Sequence[Event]], None]:
+    """Where a library's events go: to the user's own structlog if it is configured, else to stderr."""
+    import structlog  # noqa: PLC0415  as late as can be
+
+    if not structlog.is_configured():
+        return EventLog()
+    logger = structlog.get_logger("reconciler")
+
+    def publish(events: Sequence[Event]) -> None:
+        for told in events:
+            getattr(logger, CATALOGUE[told.event].level)(told.event, **told.fields())
+
+    return publish
+
+
+def shortened(value: Any) -> Any:
+    """A value that fits into a line: texts of at most 200 characters, lists of at most 5 items."""
+    if isinstance(value, str) and len(value) > 200:  # noqa: PLR2004
+        return value[:200] + "..."
+    if isinstance(value, list | tuple):
+        return [shortened(item) for item in value[:5]]
+    return value
+
+
+def renderer(form: Format, *, colors: bool) -> Callable[[str, str, dict[str, Any]], bytes]:
+    """A function from level, event name and fields to one line of bytes with its newline."""
+    import structlog  # noqa: PLC0415  as late as can be: it costs more to import than a worker to start
+
+    if form == "json":
+        stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        render: Any = structlog.processors.JSONRenderer()
+    else:
+        stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+        render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=20, sort_keys=False)
+
+    def line(level: str, name: str, fields: dict[str, Any]) -> bytes:
+        shown = fields
+        if form == "console":
+            shown = {key: printable(value) for key, value in fields.items() if value is not None}
+        when = stamp(None, level, {})["timestamp"]
+        text: str = render(None, level, {"timestamp": when, "level": level, "event": name, **shown})
+        return text.encode("utf-8", "backslashreplace") + b"\n"
+
+    return line
+
+
+def printable(value: Any) -> Any:
+    """A value that a terminal can be shown.
+
+    Control characters, also C1 and those that turn the direction of writing, become escapes.
+    """
+    if isinstance(value, list | tuple):
+        return [printable(item) for item in value]
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
