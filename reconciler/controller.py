@@ -76,7 +76,7 @@ class Controller:
         With `once`, stop as soon as everything is up to date and ready, or cannot become so, and return that state.
         Must be called in the main thread.
         """
-        before = {number: signal.signal(number, self._note) for number in self._numbers()}
+        before = {number: signal.signal(number, self._note) for number in map(_number, SIGNALS)}
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel would keep no exit status for us
         try:
@@ -208,8 +208,10 @@ class Controller:
         import asyncio  # noqa: PLC0415  see the top of the file
 
         loop = asyncio.get_running_loop()
-        for number in self._numbers():
-            loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name[3:])
+        for name in SIGNALS:
+            loop.add_signal_handler(_number(name), self._on_signal, name)
+        if getattr(self._engine.driver, "reaps_strangers", False):
+            loop.add_signal_handler(signal.SIGCHLD, self._on_child)
         serving = loop.create_task(self.serve())
         await asyncio.sleep(0)  # until it has begun
         for name in self._pending:
@@ -229,10 +231,11 @@ class Controller:
         """A signal that came before the loop; it is not lost."""
         self._pending.append(signal.Signals(number).name[3:])
 
+    def _on_child(self) -> None:
+        self._engine.driver.reap_strangers()  # type: ignore[attr-defined]  # only asked of a driver that has them
+        self._turn()
+
     def _on_signal(self, name: str) -> None:
-        if name == "CHLD":
-            self._engine.driver.reap_strangers()  # type: ignore[attr-defined]  # only taken where there are any
-            return
         scaled = name in ("TTIN", "TTOU") and not self._engine.stopping and self._rescale(1 if name == "TTIN" else -1)
         means = scaled or name in ("HUP", "TERM", "INT")
         told = Event(event.CONTROLLER_SIGNALLED, reason=None if means else "Ignored", extra={"signal": name})
@@ -277,11 +280,6 @@ class Controller:
         uptime = round(time.monotonic() - self._began, 3)
         self._tell([Event(event.CONTROLLER_STOPPED, extra={"uptime_s": uptime})])
 
-    def _numbers(self) -> list[int]:
-        """The signals to take over; SIGCHLD only where strangers may come to us, as PID 1 or as a subreaper."""
-        names = (*SIGNALS, "CHLD") if getattr(self._engine.driver, "reaps_strangers", False) else SIGNALS
-        return [getattr(signal, f"SIG{name}") for name in names]
-
     def _tell(self, events: Sequence[Event]) -> None:
         if self._held is not None:
             self._held += events
@@ -291,6 +289,10 @@ class Controller:
 
             self.publish = default_log()
         self.publish(events)
+
+
+def _number(name: str) -> signal.Signals:
+    return signal.Signals[f"SIG{name}"]
 
 
 def _source_of(
