@@ -150,12 +150,11 @@ class Controller:
 
     def _turn(self, *, read: bool = False, urgent: bool = False) -> None:
         """One turn, after which the timer and the watched descriptors are what the engine needs next."""
-        wake_at = self._guarded(read=read, urgent=urgent)
-        if self._loop is None or self._stopped is None:
+        if self._loop is None or self._stopped is None or self._stopped.done():
             return
+        wake_at = self._guarded(read=read, urgent=urgent)
         if self._engine.stopped:
-            if not self._stopped.done():
-                self._stopped.set_result(None)
+            self._stopped.set_result(None)
             return
         self._watch()
         if self._timer is not None:

@@ -160,14 +160,18 @@ def renderer(form: Format, *, colors: bool) -> Callable[[str, str, dict[str, Any
         render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=20, sort_keys=False)
 
     def line(level: str, name: str, fields: dict[str, Any]) -> bytes:
-        shown = fields
-        if form == "console":
-            shown = {key: printable(value) for key, value in fields.items() if value is not None}
+        shown = fields if form == "json" else for_eyes(fields)
         when = stamp(None, level, {})["timestamp"]
         text: str = render(None, level, {"timestamp": when, "level": level, "event": name, **shown})
         return text.encode("utf-8", "backslashreplace") + b"\n"
 
     return line
+
+
+def for_eyes(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a person reads: without what the key says already, and printable."""
+    hidden = {"name", "index", "uid", "generation"} if "key" in fields else set()
+    return {name: printable(value) for name, value in fields.items() if value is not None and name not in hidden}
 
 
 def printable(value: Any) -> Any:
@@ -177,6 +181,14 @@ def printable(value: Any) -> Any:
     """
     if isinstance(value, list | tuple):
         return [printable(item) for item in value]
-    if not isinstance(value, str) or value.isprintable():
-        return value
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
+    return value if not isinstance(value, str) or value.isprintable() else Escaped(value)
+
+
+class Escaped:
+    """A text that shows itself with escapes for what cannot be printed."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return repr(self._text)
