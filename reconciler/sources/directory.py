@@ -83,7 +83,7 @@ class DirectorySource:
 
     def _is_due(self, now: float) -> bool:
         """Whether to look now. A ring leads to a look at once, but not to more than two within a settle time: until
-        the next one is due the bell is muffled.
+        the next one is due the bell is down.
         """
         if self._looked_at is None or now >= self._wake_at:
             return True
@@ -92,13 +92,14 @@ class DirectorySource:
         again_at = self._looked_at + self._settle_s / 2
         if now >= again_at:
             return True
-        self._bell.muffle()
+        self._bell.take_down()
         self._wake_at = min(self._wake_at, again_at)
         return False
 
     def _look(self, now: float, *, urgent: bool) -> float:
         """Look at everything. Returns when to look again."""
-        rung = self._bell is not None and self._bell.answer()
+        if self._bell is not None and self._bell.rung():
+            self._bell.take_down()
         try:
             directory = listing.open_directory(self.path)
         except OSError as error:
@@ -113,7 +114,7 @@ class DirectorySource:
                 return self._lost(error, now)
             self._ledger.reached(now)
             changed = self._compare(stamps, now, urgent=urgent)
-            if changed and watched and not rung:
+            if changed and watched:
                 self._count_missed(len(changed))
             for name in sorted(self._due_names(changed, now)):
                 self._judge(name, directory, now)
@@ -199,7 +200,7 @@ class DirectorySource:
         if not files:
             self._judged.pop(name, None)
             self._ledger.gone(name, now)
-        elif False:
+        elif any(file in self._settling for file in files):
             return
         elif len(files) > 1:
             self._judged.pop(name, None)

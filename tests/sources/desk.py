@@ -25,6 +25,7 @@ class Desk:
         self.readings = 0
 
     def read(self, *, urgent: bool = False) -> list[Event]:
+        """One reading now; what it tells."""
         reading = self.source.read(self.now, urgent=urgent)
         self.readings += 1
         assert reading.wake_at is not None
@@ -38,9 +39,10 @@ class Desk:
         """What the controller does first: an urgent reading, and the one that it asks for at once."""
         return self.read(urgent=True) + self.run(0)
 
-    def readable(self, timeout_s: float = 0) -> bool:
+    def readable(self) -> bool:
+        """Whether the bell rang."""
         fd = self.source.fileno()
-        return fd is not None and bool(select.select([fd], [], [], timeout_s)[0])
+        return fd is not None and bool(select.select([fd], [], [], 0)[0])
 
     def run(self, seconds: float) -> list[Event]:
         """Let time pass, and read whenever it is due."""

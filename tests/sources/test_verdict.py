@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reconciler.sources import listing
 from sources.desk import Desk, spec, told
+
+from reconciler.sources import listing
 
 NOBODY = 65534
 
