@@ -101,18 +101,18 @@ class Controller:
         self._stopped = self._loop.create_future()
         self._turn()
         try:
-            while not self._stopped.done():
-                try:
-                    await asyncio.shield(self._stopped)
-                except asyncio.CancelledError:
-                    self.stop()
-                    await self._drain()
-                    raise
+            await asyncio.shield(self._stopped)
+        except asyncio.CancelledError:
+            self.stop()
+            await self._drain()
+            raise
         finally:
             self._close()
 
     async def settled(self) -> Snapshot:
-        """Wait until everything is up to date and ready, or will not become so by itself, and return that state."""
+        """Wait until everything is up to date and ready, or will not become so by itself, or the controller has
+        stopped; return that state.
+        """
         import asyncio  # noqa: PLC0415  see the top of the file
 
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
@@ -121,12 +121,17 @@ class Controller:
         return await future
 
     def stop(self) -> None:
-        """Stop all workers and then the controller; asked a second time, kill what is left. Returns at once."""
-        self._engine.stop(time.monotonic())
-        self._ring()
+        """Stop all workers and then the controller; asked a second time, kill what is left.
+
+        Returns at once, and may be called from any thread.
+        """
+        if self._loop is None:
+            self._engine.stop(time.monotonic())
+        else:
+            self._loop.call_soon_threadsafe(self._leave)
 
     def reload(self) -> None:
-        """Read the source again, now. Returns at once."""
+        """Read the source again, now. Returns at once, and may be called from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._urgent)
 
@@ -155,12 +160,16 @@ class Controller:
         wake_at = self._guarded(read=read, urgent=urgent)
         if self._engine.stopped:
             self._stopped.set_result(None)
+        self._tell_settled()
+        if self._engine.stopped:
             return
         self._watch()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if wake_at is None else self._loop.call_at(wake_at, self._turn)
-        if self._settled and self._engine.settled:
+
+    def _tell_settled(self) -> None:
+        if self._settled and (self._engine.settled or self._engine.stopped):
             snapshot = self.status()
             for future in self._settled:
                 if not future.done():
@@ -178,6 +187,10 @@ class Controller:
             extra = {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-2000:]}
             self._tell([Event(event.CONTROLLER_ERROR, extra=extra)])
             return now + AFTER_ERROR
+
+    def _leave(self) -> None:
+        self._engine.stop(time.monotonic())
+        self._turn()
 
     def _ring(self) -> None:
         if self._loop is not None:
@@ -287,7 +300,14 @@ class Controller:
             from reconciler.log import default_log  # noqa: PLC0415  only where the user gave no other
 
             self.publish = default_log()
-        self.publish(events)
+        try:
+            self.publish(events)
+        except Exception as error:  # noqa: BLE001  a receiver of the user's must not end the controller
+            from reconciler.log import EventLog  # noqa: PLC0415  likewise
+
+            self.publish = EventLog()
+            message = f"the receiver of events failed, they go to stderr from now on: {type(error).__name__}: {error}"
+            self.publish([*events, Event(event.CONTROLLER_ERROR, extra={"message": message})])
 
 
 def _number(name: str) -> signal.Signals:

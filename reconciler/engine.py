@@ -108,6 +108,7 @@ class Engine:
 
     def _want(self, sets: Mapping[str, WorkerSet], now: float) -> None:
         self._sourced = sets
+        self._converged = False
         self.desired = apply(sets, self.overrides) if self.overrides else sets
         self.actual.want(self.desired, now)
 
@@ -130,6 +131,7 @@ class Engine:
             started += len(starts) - len(later)
             chosen = actions[: len(actions) - len(later)]
             events += self.actual.commit(chosen, now)
+            self._converged = self._converged and not chosen
             for action in chosen:
                 self._execute(action)
             self._fold(events, now)

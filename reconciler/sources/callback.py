@@ -59,7 +59,7 @@ class CallbackSource:
                 return Reading(None, self._released(), wake_at)
             values = self._keyed(result)
             sets, events = self._compared(values)
-        except Exception as error:  # noqa: BLE001  the user's code may raise whatever it likes
+        except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code may raise whatever it likes
             self._failed = True
             told = Event(
                 event.SOURCE_FAILED, reason="UpdateFailed", extra={"message": f"{type(error).__name__}: {error}"}
