@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 PATIENCE = 30.0
-"""Seconds after which something that should have happened is taken to be missing; nothing waits that long in a good run."""
+"""Seconds after which what should have happened is taken to be missing. Nothing waits that long in a good run."""
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,10 +78,12 @@ def descriptors(pid="self"):
 
 def run_script(source, *args, prefix=()):
     """Run Python source in a process of its own; what it wrote, as a CompletedProcess. It must succeed."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment["PYTHONPATH"] = os.pathsep.join([f"{ROOT}/tests", os.environ.get("PYTHONPATH", str(ROOT))])
     done = subprocess.run(
         [*prefix, sys.executable, "-c", textwrap.dedent(source), *args],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}/tests"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=PATIENCE,

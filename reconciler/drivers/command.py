@@ -2,17 +2,18 @@
 
 Rule: a worker starts clean whatever the controller inherited: a session and a process group of its own, an empty
 signal mask, default handlers, /dev/null as its input, the controller's output, and no other descriptor. There is no
-shell, no thread, and no code of ours between fork and exec. What exec alone cannot clean, the controller puts right in
-itself at start: `clean_signals` and `raise_file_limit`, which the command line calls.
+shell, no thread, and no code of ours between fork and exec: `posix_spawn` does it all but the working directory, which
+is this process's own for the length of the call (the kernel has no other way to tell a child, and nobody else runs
+meanwhile). Descriptors that are open when the driver is made are marked to be closed at exec, as Python marks all that
+it opens later; from Python 3.13 on whatever else there is is closed too.
 """
 
-import contextlib
 import errno
 import os
 import resource
 import signal
-import subprocess
-from types import FrameType
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from reconciler.core import template
 from reconciler.core.spec import Command, Key, WorkerSpec
@@ -25,12 +26,18 @@ Limit = tuple[int, int]
 """A soft and a hard limit, in descriptors."""
 
 
+_CLOSE_THE_REST: list[tuple[int, int]] = (
+    [(os.POSIX_SPAWN_CLOSEFROM, 3)] if hasattr(os, "POSIX_SPAWN_CLOSEFROM") else []  # new in Python 3.13
+)
+_CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+
+
 class CommandDriver(ProcessTable):
     """Starts local commands. Its environment, less what a service manager put there for it, is that of its start.
 
     `file_limit` is what workers get as their limit of open files instead of the controller's own: the answer of
-    `raise_file_limit`. It reaches a worker some microseconds after its exec. `reap_strangers` is for a controller that
-    runs as PID 1 or as a subreaper, in a process where nobody else starts children.
+    `raise_file_limit`. `reap_strangers` is for a controller that runs as PID 1 or as a subreaper, in a process where
+    nobody else starts children. Descriptors that are open when the driver is made are kept from every worker.
     """
 
     def __init__(self, *, file_limit: Limit | None = None, reap_strangers: bool = False) -> None:
@@ -39,18 +46,23 @@ class CommandDriver(ProcessTable):
         # As bytes, since encoding it anew takes longer than all else that is done for a start here.
         self._environment = {name: value for name, value in os.environb.items() if name not in _PRIVATE}
         self._null = os.open(os.devnull, os.O_RDONLY)
+        _close_on_exec()
 
     def start(self, uid: str, set_name: str, spec: WorkerSpec) -> None:
         """See `Driver`. Stages of a failure: arguments, cwd, exec, fork, descriptors, unexpected."""
-        cwd = None
+        stage = "arguments"
         try:
             names = _names(set_name, spec.key)
             command: Command = spec.payload
             argv = [template.render(word, **names) for word in command.command]
+            environment = self._environment_of(uid, command, names)
             cwd = template.render(command.cwd, **names) or "."
-            pid = self._spawn(argv, cwd, self._environment_of(uid, command, names))
+            stage = "cwd"
+            with _working_in(cwd), self._limited():
+                stage = "exec"
+                pid = self._spawn(argv, environment)
         except OSError as error:
-            self._fail(uid, _stage(error, cwd), error)
+            self._fail(uid, _STAGES.get(error.errno or 0, stage), error)
         except ValueError as error:  # a NUL byte, or text that has no bytes
             self._fail(uid, "arguments", error)
         except Exception as error:  # noqa: BLE001  one bad payload must not stop the others
@@ -65,14 +77,31 @@ class CommandDriver(ProcessTable):
             os.close(self._null)
             self._null = -1
 
-    def _spawn(self, argv: list[str], cwd: str, environment: dict[bytes, bytes]) -> int:
-        process = subprocess.Popen(argv, cwd=cwd, env=environment, stdin=self._null, start_new_session=True)
-        # Told that it ended, it waits for nothing: else the next Popen would, and take the status from our pidfd.
-        process.returncode = 0
-        if self._file_limit is not None:
-            with contextlib.suppress(OSError):  # a set-uid program, or one that has ended
-                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, self._file_limit)
-        return process.pid
+    def _spawn(self, argv: list[str], environment: dict[bytes, bytes]) -> int:
+        """Start a program; relative paths are taken from the working directory."""
+        return os.posix_spawn(
+            _program(argv[0], environment),
+            argv,
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, self._null, 0), *_CLOSE_THE_REST],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_CATCHABLE,
+        )
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Have the limit of open files that workers are given."""
+        if self._file_limit is None:
+            yield
+            return
+        ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._file_limit)
+        try:
+            yield
+        finally:
+            with suppress(OSError, ValueError):  # a pid must not be lost for it
+                resource.setrlimit(resource.RLIMIT_NOFILE, ours)
 
     def _environment_of(self, uid: str, command: Command, names: dict[str, str]) -> dict[bytes, bytes]:
         environment = {} if command.clear_env else self._environment.copy()
@@ -86,18 +115,13 @@ class CommandDriver(ProcessTable):
 
 
 def clean_signals() -> None:
-    """Make sure that workers start with an empty signal mask and default handlers, whatever we inherited.
+    """Undo what we may have inherited that would keep us from doing our work: a signal mask, and an ignored SIGCHLD,
+    with which the kernel keeps no exit status.
 
-    A blocked signal would stay blocked over fork and exec, an ignored one (nohup, a shell's background job) ignored.
-    Such a signal is caught from now on and dropped: the controller still does not mind it, and exec resets what is
-    caught. SIGCHLD gets its default, without which the kernel would keep no status for us. To be called at start, in
-    the main thread and before there are others.
+    To be called at start, in the main thread and before there are others.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # PIPE and XFSZ are ignored by Python itself, and reset by Popen.
-    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else _drop)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def raise_file_limit() -> Limit | None:
@@ -114,10 +138,6 @@ def raise_file_limit() -> Limit | None:
     return None if soft == hard else (soft, hard)
 
 
-def _drop(number: int, frame: FrameType | None) -> None:
-    pass
-
-
 def _names(set_name: str, key: object) -> dict[str, str]:
     """What the placeholders stand for. A key that is not of a spec file is its own index."""
     if isinstance(key, Key):
@@ -125,10 +145,56 @@ def _names(set_name: str, key: object) -> dict[str, str]:
     return {"name": set_name, "index": str(key), "key": str(key)}
 
 
-def _stage(error: OSError, cwd: str | None) -> str:
-    """Where a start failed. Only the child's errors name a file: the directory, or the program."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "descriptors"
-    if error.filename is None:
-        return "fork"
-    return "cwd" if error.filename == cwd else "exec"
+_STAGES = {
+    errno.EMFILE: "descriptors",
+    errno.ENFILE: "descriptors",
+    errno.EAGAIN: "fork",
+    errno.ENOMEM: "fork",
+}
+"""Where a start failed, for the errors that say so themselves."""
+
+
+@contextmanager
+def _working_in(cwd: str) -> Iterator[None]:
+    """Have this working directory, which a child inherits, for a moment.
+
+    Where we may not search our own (started by `sudo -u` in somebody's home) we cannot come back to it, and stay.
+    """
+    try:
+        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        os.chdir(cwd)
+        yield
+        return
+    try:
+        os.chdir(cwd)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # a pid must not be lost for it
+                os.fchdir(here)
+    finally:
+        os.close(here)
+
+
+def _program(name: str, environment: Mapping[bytes, bytes]) -> str:
+    """The path of a program: the first on the worker's own PATH that may be executed. Raises OSError for none."""
+    if "/" in name:
+        return name
+    found = errno.ENOENT
+    for directory in os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath))).split(":"):
+        path = f"{directory or '.'}/{name}"
+        if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112
+            return path
+        if os.path.isfile(path):  # noqa: PTH113
+            found = errno.EACCES
+    raise OSError(found, os.strerror(found), name)
+
+
+def _close_on_exec() -> None:
+    """Keep every descriptor that is open now, but the standard three, from the programs we start."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        fd = int(name)
+        if fd > 2:  # noqa: PLR2004
+            with suppress(OSError):  # that of the listing itself
+                os.set_inheritable(fd, False)  # noqa: FBT003

@@ -26,6 +26,7 @@ from reconciler.drivers import groups
 
 _BATCH = 256  # deaths dealt with in one poll; the descriptor stays readable if there are more
 _LONGEST_MESSAGE = 500
+_PR_GET_CHILD_SUBREAPER = 37
 
 
 @attrs.define(eq=False)
@@ -53,7 +54,7 @@ class ProcessTable:
     def __init__(self, *, reap_strangers: bool = False) -> None:
         if not hasattr(os, "pidfd_open"):
             raise NotImplementedError("local workers need Linux 5.4 or newer, and a Python that knows its pidfds")
-        self.reaps_strangers = reap_strangers
+        self._reap_strangers = reap_strangers
         self._epoll = select.epoll()
         self._answers: list[Observation] = []
         self._children: dict[str, Child] = {}
@@ -116,6 +117,11 @@ class ProcessTable:
             table.clear()
         self._crowded.clear()
 
+    @property
+    def reaps_strangers(self) -> bool:
+        """Whether it was asked to, and strangers do come to this process: as PID 1, or as a subreaper."""
+        return self._reap_strangers and (os.getpid() == 1 or _is_subreaper())
+
     def reap_strangers(self) -> int:
         """Reap the children that we did not start but inherited, as PID 1 or as a subreaper; return how many.
 
@@ -123,7 +129,7 @@ class ProcessTable:
         `reap_strangers=True` it does nothing, since in a library's process other children have other parents' code.
         """
         strangers = 0
-        while self.reaps_strangers and (pid := _first_dead()) is not None:
+        while self._reap_strangers and (pid := _first_dead()) is not None:
             child = self._by_pid.get(pid)
             if child is None:
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
@@ -329,6 +335,14 @@ def _destroy(pid: int) -> None:
     else:
         os.kill(pid, SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED)
+
+
+def _is_subreaper() -> bool:
+    """Whether orphans below this process become its children: what whoever started it may have asked of the kernel."""
+    import ctypes  # noqa: PLC0415  the only way to ask
+
+    answer = ctypes.c_int()
+    return not ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) and bool(answer.value)
 
 
 _tables: "weakref.WeakSet[ProcessTable]" = weakref.WeakSet()

@@ -5,6 +5,7 @@ gives two workers of one key, that is one event, and what was desired stays desi
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from signal import Signals
 from typing import Any
 
 from reconciler.core import event
@@ -26,11 +27,18 @@ def key_of(worker: Any) -> Any:
     return getattr(worker, "key", worker)
 
 
+def _check(name: str) -> None:
+    if f"SIG{name}" not in Signals.__members__:
+        raise ValueError(f"there is no signal {name!r} to stop workers with; write it like 'TERM'")
+
+
 class CallbackSource:
     """Calls `update` at each reading. It returns workers, or a mapping of keys to workers, or None for "no change".
 
     Workers may be of any type; those of one key are compared by equality. Where they are all `SetSpec`s, each is a
     worker set of its own, as if it were a spec file. `interval` (seconds) asks for a reading that often.
+
+    Raises ValueError if the policy's stop signal does not exist.
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class CallbackSource:
         interval: float | None = None,
     ) -> None:
         self._update = update
+        _check((policy or Policy()).stop.signal)
         self._key = key or key_of
         self._policy = policy or Policy()
         self._interval = interval
@@ -96,6 +105,8 @@ class CallbackSource:
         """The sets that these workers form, and what differs from the last reading."""
         changes = diff(self._values, values)
         specs = [worker for worker in values.values() if isinstance(worker, SetSpec)]
+        for spec in specs:
+            _check(spec.stop.signal)
         if specs and len(specs) != len(values):
             raise TypeError("update must return either SetSpecs only or none")
         if specs:

@@ -8,9 +8,11 @@ import select
 import signal
 
 from processes import PATIENCE, alive
+
 from reconciler.core.spec import Command, WorkerSpec
 from reconciler.drivers.callback import CallbackDriver
 from reconciler.drivers.command import CommandDriver
+from reconciler.testing.driver import FakeDriver
 
 
 class Processes:
@@ -79,16 +81,62 @@ class Forks(Processes):
         return pid
 
     def lives(self):
+        """A worker that runs until TERM."""
         return WorkerSpec("k", "d", signal.pause)
 
     def exits(self, code):
+        """A worker that exits at once with this code."""
         return WorkerSpec("k", "d", lambda: os._exit(code))
 
     def dies(self, name):
+        """A worker that dies at once of this signal."""
         return WorkerSpec("k", "d", lambda: os.kill(os.getpid(), signal.Signals[f"SIG{name}"]))
 
     def cannot_start(self):
+        """A worker that cannot be started."""
         return WorkerSpec("k", "d", None)
 
 
-ADAPTERS = {"command": Commands, "callback": Forks}
+class Fakes:
+    """Processes that are made up."""
+
+    def __init__(self):
+        self.driver = FakeDriver()
+        self.driver.on_start = lambda process: process.spec.payload(process.uid)
+
+    def lives(self):
+        """A worker that runs until TERM."""
+        return WorkerSpec("k", "d", self.driver.spawn)
+
+    def exits(self, code):
+        """A worker that exits at once with this code."""
+        return self._ends(exit_code=code)
+
+    def dies(self, name):
+        """A worker that dies at once of this signal."""
+        return self._ends(signal=name)
+
+    def cannot_start(self):
+        """A worker that cannot be started."""
+        return WorkerSpec("k", "d", self.driver.fail)
+
+    def wait(self):
+        """There is nothing to wait for."""
+
+    def runs(self, pid):
+        """Whether the worker with this pid runs."""
+        return pid in {process.pid for process in self.driver.processes.values()}
+
+    def end(self, pid):
+        """Get rid of a worker that the driver let go of."""
+        self.driver.processes.clear()
+
+    def _ends(self, **how):
+        def act(uid):
+            self.driver.spawn(uid)
+            self.driver.exit(uid, **how)
+
+        return WorkerSpec("k", "d", act)
+
+
+ADAPTERS = {"command": Commands, "callback": Forks, "fake": Fakes}
