@@ -1,3 +1,81 @@
-"""Keeps exactly the worker processes running that you asked for."""
+"""Keeps exactly the worker processes running that you asked for.
+
+Rule: the public names, and nothing else. Each is loaded when it is first used, so that `import reconciler` costs
+nothing. What is not listed here, in `reconciler.testing` or in the docs' Python reference may change at any time.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reconciler.controller import Controller
+    from reconciler.core.event import Event
+    from reconciler.core.spec import (
+        Backoff,
+        Budget,
+        Policy,
+        Restart,
+        Rollout,
+        SetSpec,
+        StartLimit,
+        Stop,
+        WorkerSet,
+        WorkerSpec,
+    )
+    from reconciler.core.status import SetStatus, Snapshot, WorkerStatus
+    from reconciler.core.worker import Phase
+    from reconciler.drivers import Driver
+    from reconciler.sources import Reading, Source
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Backoff",
+    "Budget",
+    "Controller",
+    "Driver",
+    "Event",
+    "Phase",
+    "Policy",
+    "Reading",
+    "Restart",
+    "Rollout",
+    "SetSpec",
+    "SetStatus",
+    "Snapshot",
+    "Source",
+    "StartLimit",
+    "Stop",
+    "WorkerSet",
+    "WorkerSpec",
+    "WorkerStatus",
+]
+
+_ELSEWHERE = {
+    "Controller": "controller",
+    "Driver": "drivers",
+    "Event": "core.event",
+    "Phase": "core.worker",
+    "Reading": "sources",
+    "SetStatus": "core.status",
+    "Snapshot": "core.status",
+    "Source": "sources",
+    "WorkerStatus": "core.status",
+}
+
+
+if not TYPE_CHECKING:  # else a type checker would believe in every name
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name where it is defined: in `core.spec`, unless listed as elsewhere."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415  so that importing this package costs nothing
+
+        value = getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'core.spec')}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """The names of the module, those that are not loaded yet included."""
+    return sorted({*globals(), *__all__})

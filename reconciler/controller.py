@@ -17,13 +17,14 @@ from reconciler.core import event
 from reconciler.core.event import Event
 from reconciler.core.override import Scale
 from reconciler.core.spec import Policy
-from reconciler.core.status import Snapshot
 from reconciler.drivers import Driver
 from reconciler.engine import Engine, Publish
 from reconciler.sources import Source
 
 if TYPE_CHECKING:
     import asyncio
+
+    from reconciler.core.status import Snapshot
 
 AFTER_ERROR = 1.0
 """Seconds until the next turn after one that failed by a fault of our own."""
@@ -68,8 +69,9 @@ class Controller:
         self._pending: list[str] = []
         self._held: list[Event] | None = None
         self._began = 0.0
+        self._last: Snapshot | None = None
 
-    def run(self, *, once: bool = False) -> Snapshot:
+    def run(self, *, once: bool = False) -> "Snapshot":
         """Own the process's signals and block until stopped by one; return the last state in which workers ran.
 
         HUP reads the source again, TERM and INT stop all workers and then return, a second one of them kills at once.
@@ -109,7 +111,7 @@ class Controller:
         finally:
             self._close()
 
-    async def settled(self) -> Snapshot:
+    async def settled(self) -> "Snapshot":
         """Wait until everything is up to date and ready, or will not become so by itself, or the controller has
         stopped; return that state.
         """
@@ -126,7 +128,7 @@ class Controller:
         Returns at once, and may be called from any thread.
         """
         if self._loop is None:
-            self._engine.stop(time.monotonic())
+            self._leave()
         else:
             self._loop.call_soon_threadsafe(self._leave)
 
@@ -135,7 +137,7 @@ class Controller:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._urgent)
 
-    def status(self) -> Snapshot:
+    def status(self) -> "Snapshot":
         """The state of all sets and workers at this moment."""
         return self._engine.status(time.monotonic())
 
@@ -182,13 +184,18 @@ class Controller:
         try:
             return self._engine.turn(now, read=read, urgent=urgent)
         except Exception as error:  # noqa: BLE001  whatever it is, the workers must not be left alone
-            import traceback  # noqa: PLC0415  only for our own faults
-
-            extra = {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-2000:]}
-            self._tell([Event(event.CONTROLLER_ERROR, extra=extra)])
+            self._report(error)
             return now + AFTER_ERROR
 
+    def _report(self, error: BaseException) -> None:
+        import traceback  # noqa: PLC0415  only for faults
+
+        extra = {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-2000:]}
+        self._tell([Event(event.CONTROLLER_ERROR, extra=extra)])
+
     def _leave(self) -> None:
+        if not self._engine.stopping:
+            self._last = self.status()
         self._engine.stop(time.monotonic())
         self._turn()
 
@@ -216,7 +223,7 @@ class Controller:
 
     # ---------------------------------------------------------------------------------------------- run and its signals
 
-    async def _run(self, *, once: bool) -> Snapshot:
+    async def _run(self, *, once: bool) -> "Snapshot":
         import asyncio  # noqa: PLC0415  see the top of the file
 
         loop = asyncio.get_running_loop()
@@ -232,12 +239,12 @@ class Controller:
         if once:
             settling = loop.create_task(self.settled())
             await asyncio.wait({settling, serving}, return_when=asyncio.FIRST_COMPLETED)
-            reached = settling.result() if settling.done() else None
+            reached = settling.result() if settling.done() and not self._engine.stopping else None
             settling.cancel()
             if not self._engine.stopping:
                 self.stop()
         await serving
-        return reached or self.status()
+        return reached or self._last or self.status()
 
     def _note(self, number: int, _frame: Any) -> None:
         """A signal that came before the loop; it is not lost."""
@@ -260,7 +267,10 @@ class Controller:
     def _rescale(self, step: int) -> bool:
         """One worker more or fewer, by the user's `scale`, or where there is just one set made from a spec."""
         if self._scale is not None:
-            self._scale(step)
+            try:
+                self._scale(step)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code may raise whatever it likes
+                self._report(error)
             return True
         sets = list(self._engine.desired.values())
         if len(sets) != 1 or sets[0].template is None or sets[0].template.suspend:

@@ -6,6 +6,7 @@ asked of the driver, in the order in which it came about.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -15,10 +16,13 @@ from reconciler.core.actual import Actual
 from reconciler.core.event import Event
 from reconciler.core.override import Override, apply
 from reconciler.core.reconcile import reconcile
+from reconciler.core.rollout import is_reached
 from reconciler.core.spec import WorkerSet
-from reconciler.core.status import Snapshot, snapshot
 from reconciler.drivers import Driver
 from reconciler.sources import Source
+
+if TYPE_CHECKING:
+    from reconciler.core.status import Snapshot
 
 RELIST = 25.0
 """Seconds after which the driver's list of the living is compared, where no reading of the source came before."""
@@ -45,7 +49,7 @@ class Engine:
         self._relist_at = 0.0
         self._converged = False
 
-    def turn(self, now: float, *, read: bool = False, urgent: bool = False) -> float | None:
+    def turn(self, now: float, *, read: bool = False, urgent: bool = False) -> float:
         """Do what there is to do at `now`, and return when to come again at the latest (seconds, monotonic).
 
         `read` asks for a look at the source (its bell rang); `urgent` for one that does not wait for files to settle.
@@ -82,7 +86,7 @@ class Engine:
     def settled(self) -> bool:
         """Whether nothing more will come about by itself: each set has converged, or has given up."""
         given_up = (
-            known.progress.stalled or known.tally.failed
+            known.progress.stalled or known.tally.failed or is_reached(known.tally, known.wanted.policy.rollout)
             for known in map(self.actual.sets.get, self.actual.unconverged)
             if known
         )
@@ -94,8 +98,10 @@ class Engine:
         if self._sourced is not None and not self.stopping:
             self._want(self._sourced, now)
 
-    def status(self, now: float) -> Snapshot:
+    def status(self, now: float) -> "Snapshot":
         """The state at `now`."""
+        from reconciler.core.status import snapshot  # noqa: PLC0415  the first workers must not wait for it
+
         return snapshot(self.desired, self.actual, now, stopping=self.stopping)
 
     def _read(self, now: float, *, urgent: bool) -> list[Event]:

@@ -10,6 +10,8 @@ import heapq
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from reconciler.core import backoff, lifecycle, narrate, rollout
 from reconciler.core.action import Action, Forget, Kill, Start, Stop
 from reconciler.core.event import Event
@@ -18,7 +20,7 @@ from reconciler.core.rollout import Progress, Tally
 from reconciler.core.spec import WorkerSet
 from reconciler.core.worker import History, Phase, Worker
 
-_NO_FACTS = (0,) * 7
+_NO_FACTS = (0,) * 8
 
 
 class ActualSet:
@@ -68,7 +70,7 @@ class ActualSet:
         self.dirty.update(wanted.workers, self.by_key)
         for key in self.dirty:
             self.count(key)
-        self.queue = sorted(key for key in self.by_key if self.outdated(key))
+        self.queue = sorted(key for key in wanted.workers if self.outdated(key))
 
     def put(self, key: Any, workers: tuple[Worker, ...]) -> None:
         """Replace the incarnations of a key."""
@@ -82,7 +84,7 @@ class ActualSet:
     def outdated(self, key: Any) -> bool:
         """Whether a wanted key still has a live incarnation of another digest."""
         facts = self.facts.get(key)
-        return facts is not None and facts[2] == 1
+        return facts is not None and facts[2] > 0
 
     def count(self, key: Any) -> None:
         """Bring the totals up to date with one key.
@@ -104,25 +106,26 @@ class ActualSet:
             self.dirty.update(self.wanted.workers)
 
     def _facts_of(self, key: Any) -> tuple[int, ...]:
-        """0 or 1 for each field of `Tally` after the first."""
+        """What the key adds to each field of `Tally` after the first."""
         workers = self.by_key.get(key, ())
         wanted = self.wanted.workers.get(key)
         if wanted is None:
-            return (0, 0, 0, 0, 1, 0, 0) if workers else _NO_FACTS
-        available = updated = outdated = failed = 0
+            return (0, 0, 0, 0, 1, 0, 0, 0) if workers else _NO_FACTS
+        available = updated = outdated = failed = completed = 0
         for worker in workers:
             current = worker.spec is wanted or worker.spec.digest == wanted.digest
             if worker.phase is Phase.RUNNING and worker.ready:
                 available = 1
                 updated |= current
             elif current and worker.phase is Phase.SUCCEEDED:
-                updated = 1
+                updated = completed = 1
             elif current and worker.phase is Phase.FAILED:
                 failed = 1
             if not current and worker.live:
-                outdated = 1
+                outdated += 1
         settled = int(updated and not outdated and len(workers) == 1)
-        return (available, int(updated), outdated, int(len(workers) > 1), 0, settled, failed)
+        completed = int(completed and not available)
+        return (available, int(updated), outdated, int(len(workers) > 1), 0, settled, failed, completed)
 
     def trim(self) -> None:
         """Drop the end of the queue of outdated keys that is done with."""
@@ -161,7 +164,9 @@ class Actual:
             elif not known.removed and (known.wanted is wanted or known.wanted == wanted):
                 continue
             else:
+                before = known.wanted
                 known.want(wanted, now)
+                self._adapt(known, before)
             self.dirty.add(name)
         for name in [name for name in self.sets if name not in desired]:
             known = self.sets[name]
@@ -179,6 +184,8 @@ class Actual:
         known = self.sets[before.set_name]
         after = lifecycle.observe(before, observation, known.wanted.policy, now)
         if after is not before:
+            if not after.live:
+                after = attrs.evolve(after, generation=known.generation)  # a later one is a new chance
             self._replace(known, before, after)
         return narrate.between(before, after, observation, now)
 
@@ -198,24 +205,45 @@ class Actual:
                 self.dirty.add(worker.set_name)
         return events
 
+    def _adapt(self, known: ActualSet, before: WorkerSet) -> None:
+        """Let an edit reach what exists: its place in the row, and when it counts as ready."""
+        after = known.wanted
+        if _order(after) == _order(before) and after.policy.min_ready == before.policy.min_ready:
+            return
+        for key, spec in after.workers.items():
+            for worker in known.by_key.get(key, ()):
+                adapted = attrs.evolve(worker, spec=attrs.evolve(worker.spec, key=spec.key))
+                if worker.phase is Phase.RUNNING and worker.started_at is not None and worker.deadline is not None:
+                    adapted = attrs.evolve(adapted, deadline=worker.started_at + after.policy.min_ready)
+                self._replace(known, worker, adapted)
+
     def relist(self, live: Collection[str], now: float) -> list[Event]:
         """Compare with the uids that the driver says are alive: whatever was lost on the way is found here."""
         events: list[Event] = []
         for worker in [worker for worker in self.workers.values() if worker.live and worker.uid not in live]:
             events += self.fold(Lost(worker.uid), now)
-        self.strays.update(uid for uid in live if uid not in self.workers)
+        self.strays.update(uid for uid in live if uid not in self.workers or not self.workers[uid].live)
         return events
 
     def hasten(self, now: float) -> list[Event]:
-        """Let the deadlines of all that is stopping be now."""
+        """Let the deadlines of all that is stopping, and of all that will be, be now."""
+        for known in self.sets.values():
+            at_once = attrs.evolve(known.wanted.policy.stop, timeout=0.0)
+            known.wanted = attrs.evolve(known.wanted, policy=attrs.evolve(known.wanted.policy, stop=at_once))
         stopping = [worker for worker in self.workers.values() if worker.phase is Phase.STOPPING]
         for worker in [worker for worker in stopping if worker.reason not in lifecycle.KILLS]:
             self.fold(StopRequested(worker.uid, "", now, "Hastened"), now)
         return self.elapse(now)
 
     def commit(self, actions: Iterable[Action], now: float) -> list[Event]:
-        """Take in what was decided, before it is asked of the driver; afterwards nothing is dirty."""
+        """Take in what was decided, before it is asked of the driver.
+
+        What was dirty has been looked at; what the actions change is looked at again.
+        """
         events: list[Event] = []
+        looked_at, self.dirty = self.dirty, set()
+        for name in looked_at:
+            self.sets[name].dirty.clear()
         for action in actions:
             if isinstance(action, Start):
                 events.append(self._start(action, now))
@@ -223,11 +251,13 @@ class Actual:
                 asked = StopRequested(action.uid, action.signal, action.deadline, action.reason)
                 events += self.fold(asked, now)
             elif isinstance(action, Kill):
-                self.strays.discard(action.uid)
+                if action.uid in self.strays:
+                    self.strays.discard(action.uid)
+                    events.append(narrate.stray(action))
                 events += self.fold(KillRequested(action.uid, action.reason), now)
             else:
                 events += self._forget(action)
-        events += self._advance(now)
+        events += self._advance(sorted(looked_at | self.dirty), now)
         return events
 
     def mark(self, actions: Iterable[Action]) -> None:
@@ -262,7 +292,8 @@ class Actual:
             else:
                 del self.workers[worker.uid]
                 if worker.spec.digest == action.spec.digest and worker.phase in (Phase.BACKOFF, Phase.STOPPED):
-                    history = worker.history
+                    restarts = worker.history.restarts + (worker.phase is Phase.BACKOFF)
+                    history = attrs.evolve(worker.history, restarts=restarts)
         history = backoff.started(history, known.wanted.policy.restart.start_limit, now)
         begun = lifecycle.begin(action, known.generation, history, now)
         self.serial += 1
@@ -288,27 +319,31 @@ class Actual:
             self._schedule(after.deadline, after.uid, is_set=False)
         self.dirty.add(after.set_name)
 
-    def _advance(self, now: float) -> list[Event]:
-        """The progress of the sets that were looked at, and the end of those that are gone."""
+    def _advance(self, names: Iterable[str], now: float) -> list[Event]:
+        """The progress of these sets, and the end of those that are gone."""
         events: list[Event] = []
-        for name in self.dirty:
+        for name in names:
             known = self.sets[name]
-            known.dirty.clear()
             known.trim()
             before, tally = known.progress, known.tally
             known.progress = rollout.advance(before, tally, known.wanted.policy.rollout, now)
             events += rollout.events(name, before, known.progress, tally)
             (self.unconverged.discard if tally.converged else self.unconverged.add)(name)
             due = known.progress.deadline(known.wanted.policy.rollout)
-            if due is not None and (before is not known.progress or before.best is None):
+            if due is not None and before is not known.progress:
                 self._schedule(due, name, is_set=True)
-        for name in self.dirty:
-            if self.sets[name].removed and not self.sets[name].by_key:
+            if before.stalled and not known.progress.stalled:
+                self.dirty.add(name)
+            if known.removed and not known.by_key:
                 del self.sets[name]
-        self.dirty.clear()
+                self.dirty.discard(name)
         return events
 
     def _schedule(self, when: float | None, name: str, *, is_set: bool) -> None:
         if when is not None:
             self._pushed += 1
             heapq.heappush(self._agenda, (when, self._pushed, name, is_set))
+
+
+def _order(wanted: WorkerSet) -> int | None:
+    return None if wanted.template is None else wanted.template.order

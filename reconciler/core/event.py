@@ -60,7 +60,7 @@ class Kind:
 
 
 _KINDS = (
-    Kind(WORKER_STARTING, "info", "A new incarnation was asked of the driver; the reason says why."),
+    Kind(WORKER_STARTING, "info", "A new incarnation was asked of the driver; the reason says why.", ("restarts",)),
     Kind(WORKER_STARTED, "info", "Its process exists."),
     Kind(WORKER_READY, "info", "It can serve."),
     Kind(WORKER_NOT_READY, "warning", "It runs but can no longer serve."),

@@ -164,7 +164,7 @@ def _ended(worker: Worker, phase: Phase, reason: str | None, now: float) -> Work
 
 
 def _back_off(worker: Worker, reason: str, failures: int, wait: float, now: float) -> Worker:
-    history = attrs.evolve(worker.history, failures=failures, restarts=worker.history.restarts + 1)
+    history = attrs.evolve(worker.history, failures=failures)
     ended = _ended(worker, Phase.BACKOFF, reason, now)
     return attrs.evolve(ended, deadline=now + wait, history=history)
 

@@ -7,6 +7,7 @@ no transition is silent and none is told twice.
 from typing import Any
 
 from reconciler.core import event
+from reconciler.core.action import Kill
 from reconciler.core.event import Event
 from reconciler.core.observation import (
     Adopted,
@@ -30,7 +31,7 @@ _END = {
 
 def starting(worker: Worker, reason: str) -> Event:
     """The event of a new incarnation."""
-    return _about(worker, event.WORKER_STARTING, reason)
+    return _about(worker, event.WORKER_STARTING, reason, {"restarts": worker.history.restarts})
 
 
 def forgotten(worker: Worker, reason: str) -> Event | None:
@@ -38,6 +39,11 @@ def forgotten(worker: Worker, reason: str) -> Event | None:
     if worker.phase is Phase.STOPPED:
         return None
     return _about(worker, event.WORKER_STOPPED if worker.phase is Phase.BACKOFF else event.WORKER_FORGOTTEN, reason)
+
+
+def stray(kill: Kill) -> Event:
+    """The event of a process that is killed because nobody knows it, or because it was believed to have ended."""
+    return Event(event.WORKER_KILLING, uid=kill.uid, reason=kill.reason)
 
 
 def between(before: Worker, after: Worker, observation: Observation, now: float) -> list[Event]:

@@ -43,7 +43,7 @@ def reconcile(desired: Mapping[str, WorkerSet], actual: Actual, now: float) -> P
         ends.sort(key=lambda action: action.key, reverse=True)
     if len(starts) > 1:
         starts.sort(key=lambda start: start.spec.key)
-    strays = [Kill(uid, "", None, "Stray") for uid in actual.strays]
+    strays = [Kill(uid, "", None, "Stray") for uid in sorted(actual.strays)]
     numbered = [attrs.evolve(start, uid=actual.uid(ahead)) for ahead, start in enumerate(starts)]
     return Plan((*strays, *ends, *numbered), actual.wake_at())
 
@@ -110,18 +110,32 @@ class _SetAtWork:
             yield self.forget(worker, "Replaced")
 
     def only_outdated(self, spec: WorkerSpec, going: list[Worker], ended: list[Worker]) -> Iterator[Action]:
-        strategy = self.wanted.policy.rollout.strategy
-        if strategy == "on_delete":
-            return
-        kept = None if strategy == "recreate" else next((worker for worker in reversed(going) if worker.ready), None)
+        """What does not serve goes at once, what serves when the rollout says so or its successor has done its work."""
+        kept = None
+        if self.wanted.policy.rollout.strategy == "rolling":
+            kept = next((worker for worker in reversed(going) if worker.ready), None)
+        successor = next((worker for worker in reversed(ended) if worker.spec.digest == spec.digest), None)
+        if successor is not None and successor.phase is Phase.SUCCEEDED and not self.is_worth_a_retry(successor):
+            kept = None
         for worker in going:
-            if worker is not kept:
+            if worker is not kept and self.wanted.policy.rollout.strategy != "on_delete":
                 yield self.stop(worker, "Outdated")
         for worker in ended:
-            if worker.spec.digest != spec.digest:
+            if worker is not successor or not self.may_stand_by(worker):
                 yield self.forget(worker, "Replaced")
+            elif kept is not None and worker.phase is Phase.STOPPED:
+                yield self.start(spec, "Resumed")
             elif kept is not None and self.is_due(worker):
                 yield self.start(spec, "Restarted")
+
+    def may_stand_by(self, worker: Worker) -> bool:
+        """Whether an ended incarnation of the wanted spec keeps its place beside an outdated one.
+
+        Else it is forgotten, and the rollout begins anew with its key.
+        """
+        if worker.phase in (Phase.BACKOFF, Phase.STOPPED):
+            return self.wanted.policy.rollout.strategy == "rolling"
+        return not self.is_worth_a_retry(worker)
 
     def start_alone(self, spec: WorkerSpec, ended: list[Worker]) -> Iterator[Action]:
         """No process of this key is left: start one, if its past allows."""
@@ -136,13 +150,17 @@ class _SetAtWork:
             yield self.start(spec, "Resumed")
         elif self.is_due(last):
             yield self.start(spec, "Restarted")
-        elif last.generation != self.known.generation and self.is_worth_a_retry(last):
+        elif self.is_worth_a_retry(last):
             yield self.start(spec, "Retried")
+        else:
+            for worker in ended[:-1]:
+                yield self.forget(worker, "Replaced")
 
     def is_worth_a_retry(self, worker: Worker) -> bool:
         """A new spec is a new chance for what failed; what succeeded runs again only if the new policy says so."""
-        return worker.phase is Phase.FAILED or (
-            worker.phase is Phase.SUCCEEDED and self.wanted.policy.restart.policy == "always"
+        return worker.generation != self.known.generation and (
+            worker.phase is Phase.FAILED
+            or (worker.phase is Phase.SUCCEEDED and self.wanted.policy.restart.policy == "always")
         )
 
     def rolling(self) -> Iterator[Action]:
@@ -151,7 +169,8 @@ class _SetAtWork:
         surge = rollout.max_surge.of(tally.replicas, round_up=True)
         unavailable = rollout.max_unavailable.of(tally.replicas, round_up=False)
         surge_left = surge - tally.surging
-        spare = tally.available - (tally.replicas - max(unavailable, 0 if surge else 1))
+        serving = tally.available + tally.completed  # who has done its work is not missed
+        spare = serving - (tally.replicas - max(unavailable, 0 if surge else 1))
         for key in reversed(self.known.queue):
             workers = self.known.by_key.get(key, ())
             if len(workers) != 1 or not workers[0].ready or not self.known.outdated(key):

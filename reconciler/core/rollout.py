@@ -16,9 +16,10 @@ from reconciler.core.spec import Rollout
 class Tally:
     """The workers of a set, counted by key.
 
-    `available` serve, whatever their spec; `updated` serve, or ended well, from the wanted spec; `outdated` still live
-    from another one; `surging` have two incarnations; `surplus` exist and are not wanted; `settled` are updated and
-    alone; `failed` ended for good.
+    `available` serve, whatever their spec; `updated` serve, or ended well, from the wanted spec; `outdated` counts each
+    incarnation that still lives from another one; `surging` have two incarnations; `surplus` exist and are not wanted;
+    `settled` are updated and alone; `failed` ended for good, and `completed` ended well, without one that serves beside
+    them.
     """
 
     replicas: int
@@ -29,6 +30,7 @@ class Tally:
     surplus: int
     settled: int
     failed: int
+    completed: int
 
     @property
     def converged(self) -> bool:
@@ -52,11 +54,17 @@ class Progress:
         return None if self.done or self.stalled else self.since + rollout.progress_deadline
 
 
+def is_reached(tally: Tally, rollout: Rollout) -> bool:
+    """Whether nothing more is left to be done: with `on_delete`, what serves is outdated for as long as it likes."""
+    serving = tally.available + tally.completed
+    return tally.converged or (rollout.strategy == "on_delete" and serving == tally.replicas and not tally.surplus)
+
+
 def advance(progress: Progress, tally: Tally, rollout: Rollout, now: float) -> Progress:
     """The progress with what the tally shows at `now`."""
     if progress.done:
         return progress
-    if tally.converged or (rollout.strategy == "on_delete" and tally.updated + tally.outdated >= tally.replicas):
+    if is_reached(tally, rollout):
         return attrs.evolve(progress, done=True, stalled=False)
     announced = progress.announced or (
         tally.outdated > 0 and progress.generation > 1 and rollout.strategy != "on_delete"
@@ -66,10 +74,9 @@ def advance(progress: Progress, tally: Tally, rollout: Rollout, now: float) -> P
         return attrs.evolve(progress, announced=announced, best=standing)
     if standing < progress.best:
         return attrs.evolve(progress, announced=announced, best=standing, since=now, stalled=False)
-    overdue = now >= progress.since + rollout.progress_deadline
-    if overdue == progress.stalled and announced == progress.announced:
-        return progress
-    return attrs.evolve(progress, announced=announced, stalled=overdue)
+    if not progress.stalled and now >= progress.since + rollout.progress_deadline:
+        return attrs.evolve(progress, announced=announced, stalled=True)
+    return progress if announced == progress.announced else attrs.evolve(progress, announced=announced)
 
 
 def events(name: str, before: Progress, after: Progress, tally: Tally) -> list[Event]:

@@ -5,18 +5,16 @@ worker; a *digest* says from which version of its spec a process was started; a 
 incarnation. Durations are seconds as floats.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NewType, Self
+from typing import Annotated, Any, Literal, Self
 
 import attrs
 
-Duration = NewType("Duration", float)
+Duration = Annotated[float, "seconds"]
 """A length of time in seconds."""
 
-SignalName = NewType("SignalName", str)
+SignalName = Annotated[str, "signal"]
 """A signal's name without its SIG prefix, such as "TERM"."""
 
 RestartPolicy = Literal["always", "on_failure", "never"]
@@ -106,10 +104,10 @@ class Backoff:
     The numbers are those of Kubernetes' KEP-4603.
     """
 
-    initial: Duration = _setting(Duration(1.0), "The first delay; 0 means that there is never a delay.", minimum=0)
+    initial: Duration = _setting(1.0, "The first delay; 0 means that there is never a delay.", minimum=0)
     factor: float = _setting(2.0, "By how much each further delay is longer.", minimum=1)
-    max: Duration = _setting(Duration(60.0), "The longest delay, jitter included.", minimum=0)
-    reset_after: Duration = _setting(Duration(60.0), "A run of this length clears the history.", minimum=0)
+    max: Duration = _setting(60.0, "The longest delay, jitter included.", minimum=0)
+    reset_after: Duration = _setting(60.0, "A run of this length clears the history.", minimum=0)
     jitter: float = _setting(0.25, "The share of the delay that is added at random, 0 to 1.", minimum=0, maximum=1)
 
 
@@ -118,7 +116,7 @@ class StartLimit:
     """Give up on a worker that was started `burst` times within `interval` and ended again (systemd's start limit)."""
 
     burst: int = _setting(5, "How many starts are allowed within the interval.", minimum=1, maximum=MOST_STARTS)
-    interval: Duration = _setting(Duration(10.0), "The interval in which starts are counted.", minimum=0)
+    interval: Duration = _setting(10.0, "The interval in which starts are counted.", minimum=0)
 
 
 @attrs.frozen(kw_only=True)
@@ -138,8 +136,8 @@ class Restart:
 class Stop:
     """How a worker is ended: the signal to its process group, then, after the timeout, KILL."""
 
-    signal: SignalName = _setting(SignalName("TERM"), "The signal that asks the worker to end.")
-    timeout: Duration = _setting(Duration(30.0), "How long it may take before it is killed.", minimum=0)
+    signal: SignalName = _setting("TERM", "The signal that asks the worker to end.")
+    timeout: Duration = _setting(30.0, "How long it may take before it is killed.", minimum=0)
 
 
 @attrs.frozen(kw_only=True)
@@ -151,9 +149,7 @@ class Rollout:
     max_unavailable: Budget = _setting(
         Budget(1), 'How many of `replicas` may be unavailable meanwhile: a number or "25%".'
     )
-    progress_deadline: Duration = _setting(
-        Duration(600.0), "After this long without progress the rollout stops.", minimum=0
-    )
+    progress_deadline: Duration = _setting(600.0, "After this long without progress the rollout stops.", minimum=0)
 
     def __attrs_post_init__(self) -> None:
         if self.max_surge.amount == 0 and self.max_unavailable.amount == 0:
@@ -178,7 +174,7 @@ class Command:
 class Policy:
     """How the workers of a set are kept: everything about them that needs no new process when it changes."""
 
-    min_ready: Duration = Duration(0.0)
+    min_ready: Duration = 0.0
     restart: Restart = Restart()
     stop: Stop = Stop()
     rollout: Rollout = Rollout()
@@ -206,7 +202,7 @@ class SetSpec:
     cwd: str = _setting(".", "The working directory, relative to the spec directory.")
     env: Mapping[str, str] = _setting(MappingProxyType({}), "Added to the controller's environment.")
     clear_env: bool = _setting(False, "Start from an empty environment.")  # noqa: FBT003
-    min_ready: Duration = _setting(Duration(0.0), "How long a worker must live to count as ready.", minimum=0)
+    min_ready: Duration = _setting(0.0, "How long a worker must live to count as ready.", minimum=0)
     suspend: bool = _setting(False, "Keep the file and run nothing.")  # noqa: FBT003
     restart: Restart = _setting(Restart(), "Whether and when an ended worker is started again.")
     stop: Stop = _setting(Stop(), "How a worker is ended.")
@@ -227,7 +223,7 @@ class SetSpec:
 class WorkerSpec:
     """What is wanted of one worker. `payload` is what its driver starts; a change of `digest` means a new process.
 
-    `digest` is any value with equality: a text for spec files, the user's own value in the library.
+    `digest` is any value with equality: the `Command` itself for spec files, a version's number in the library.
     """
 
     key: Any
@@ -248,16 +244,9 @@ class WorkerSet:
     template: SetSpec | None = None
 
 
-def digest_of(command: Command) -> str:
-    """A short text that is equal for two commands exactly if the commands are equal."""
-    fields = [command.command, command.cwd, sorted(command.env.items()), command.clear_env]
-    return hashlib.blake2b(json.dumps(fields).encode(), digest_size=8).hexdigest()
-
-
 def expand(spec: SetSpec) -> WorkerSet:
     """The worker set that a spec file stands for; a suspended one has no workers."""
     command = spec.process
-    digest = digest_of(command)
     count = 0 if spec.suspend else spec.replicas
     keys = [Key(spec.order, spec.name, index) for index in range(count)]
-    return WorkerSet(spec.name, {key: WorkerSpec(key, digest, command) for key in keys}, spec.policy, spec)
+    return WorkerSet(spec.name, {key: WorkerSpec(key, command, command) for key in keys}, spec.policy, spec)

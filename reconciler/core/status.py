@@ -9,12 +9,15 @@ import attrs
 
 from reconciler.core.actual import Actual, ActualSet
 from reconciler.core.spec import WorkerSet
-from reconciler.core.worker import Worker
+from reconciler.core.worker import Phase, Worker
 
 
 @attrs.frozen
 class WorkerStatus:
-    """One incarnation. `phase` is "Pending" for a wanted worker that has none; `retry_in` and `age` are in seconds."""
+    """One incarnation. `phase` is "Pending" for a wanted worker that has none, or none but a stopped one.
+
+    `restarts` are those since its spec was changed; `age` and `retry_in` are in seconds.
+    """
 
     key: str
     name: str
@@ -62,9 +65,9 @@ def snapshot(desired: Mapping[str, WorkerSet], actual: Actual, now: float, *, st
     for name, known in actual.sets.items():
         wanted = desired[name].workers if name in desired else {}
         for key in {**wanted, **known.by_key}:
-            workers = known.by_key.get(key, ())
+            workers = [worker for worker in known.by_key.get(key, ()) if worker.phase is not Phase.STOPPED]
             spec = wanted.get(key)
-            rows += [(key, _worker_status(worker, known, now)) for worker in workers]
+            rows += [(worker.key, _worker_status(worker, known, now)) for worker in workers]
             if spec is not None and not workers:
                 rows.append((key, WorkerStatus(str(key), name, "Pending")))
     rows.sort(key=lambda row: row[0])

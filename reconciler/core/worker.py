@@ -32,8 +32,8 @@ LIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
 class History:
     """What is remembered of a worker's earlier incarnations.
 
-    `failures` are the ends since the last long run, `restarts` those since the spec was changed, `starts` the times
-    (seconds, monotonic) that the start limit counts; without a limit it stays empty.
+    `failures` are the ends since the last long run, `restarts` the starts anew since the spec was changed, `starts` the
+    times (seconds, monotonic) that the start limit counts; without a limit it stays empty.
     """
 
     failures: int = 0

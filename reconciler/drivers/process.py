@@ -16,7 +16,7 @@ import os
 import select
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
-from signal import SIGCONT, SIGKILL, SIGRTMIN, Signals
+from signal import SIGCONT, SIGKILL, Signals
 from typing import Any
 
 import attrs
@@ -308,7 +308,7 @@ def signal_name(number: int) -> str:
     try:
         return Signals(number).name.removeprefix("SIG")
     except ValueError:
-        return f"RTMIN+{number - SIGRTMIN}" if number > SIGRTMIN else str(number)
+        return f"RTMIN+{number - Signals.SIGRTMIN}" if number > Signals.SIGRTMIN else str(number)
 
 
 def _ending(child: Child) -> Observation:

@@ -63,8 +63,6 @@ def _converter() -> "Converter":
         int: _int,
         float: _float,
         str: _text,
-        Duration: _duration,
-        SignalName: _signal,
         Budget: _budget,
     }
     converter.register_structure_hook_factory(attrs.has, _table_hook)
@@ -74,6 +72,8 @@ def _converter() -> "Converter":
     converter.register_structure_hook_func(lambda type_: type_ == Mapping[str, str], _env)
     for type_, hook in hooks.items():
         converter.register_structure_hook(type_, hook)
+    converter.register_structure_hook_func(lambda type_: type_ is Duration, _duration)
+    converter.register_structure_hook_func(lambda type_: type_ is SignalName, _signal)
     return converter
 
 

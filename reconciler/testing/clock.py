@@ -21,9 +21,9 @@ class ManualClock:
         heapq.heappush(self._arranged, (self.now + seconds, self._count, action))
 
     @property
-    def next_at(self) -> float | None:
-        """When the next thing was arranged for."""
-        return self._arranged[0][0] if self._arranged else None
+    def next_at(self) -> float:
+        """When the next thing was arranged for; infinity if nothing was."""
+        return self._arranged[0][0] if self._arranged else float("inf")
 
     def move_to(self, when: float) -> None:
         """Let it be `when`, and do what was arranged until then."""

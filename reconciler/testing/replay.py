@@ -36,7 +36,7 @@ class Replay:
 
     def take(self, told: Event) -> None:
         """Take in one more event."""
-        if told.uid is None or not told.event.startswith("worker."):
+        if told.uid is None or told.key is None:
             return
         if told.event == event.WORKER_STARTING:
             self._begin(told, told.uid)
@@ -71,7 +71,21 @@ def replay(events: Iterable[Event]) -> dict[str, WorkerStatus]:
 
 def recorded(rows: Iterable[WorkerStatus]) -> dict[str, WorkerStatus]:
     """The workers of a status by uid, without what a replay leaves out: what `replay` should give."""
-    return {row.uid: attrs.evolve(row, up_to_date=False, age=None, retry_in=None) for row in rows if row.uid}
+    return {
+        row.uid: WorkerStatus(
+            row.key,
+            row.name,
+            row.phase,
+            row.uid,
+            row.pid,
+            row.ready,
+            reason=row.reason,
+            restarts=row.restarts,
+            generation=row.generation,
+        )
+        for row in rows
+        if row.uid
+    }
 
 
 def _changes(row: WorkerStatus, told: Event) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Stage:
         self.driver = FakeDriver()
         self.events: list[Event] = []
         self.engine = Engine(source, self.driver, self.publish)
-        self.wake_at: float | None = None
+        self.wake_at = float("inf")
 
     def publish(self, events: Sequence[Event]) -> None:
         """Take in what the engine tells."""
@@ -70,7 +70,7 @@ class Stage:
         """One turn now, and then let time pass, with a turn whenever the engine asked for one or something happens."""
         end = self.clock.now + seconds
         self.turn()
-        while (at := self._next_at()) <= end:
+        while (at := min(self.wake_at, self.clock.next_at)) <= end:
             self.clock.move_to(max(at, self.clock.now))
             self.turn()
         self.clock.move_to(end)
@@ -82,6 +82,3 @@ class Stage:
     def told(self, key: str | None = None) -> list[str]:
         """The names of all events so far, in order, or of those about one worker."""
         return [told.event for told in self.events if key in (None, told.key)]
-
-    def _next_at(self) -> float:
-        return min((at for at in (self.wake_at, self.clock.next_at) if at is not None), default=float("inf"))

@@ -1,0 +1,195 @@
+"""What must be true of an engine's state at every moment, whatever the world does.
+
+Rule: each check derives its answer anew, from the state and from the fake driver's truth, by other means than the code
+that it checks.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.core.action import Action, Start, Stop
+from reconciler.core.actual import Actual, ActualSet
+from reconciler.core.event import Event
+from reconciler.core.reconcile import reconcile
+from reconciler.core.rollout import Tally
+from reconciler.core.spec import WorkerSet, WorkerSpec
+from reconciler.core.worker import Phase, Worker
+from reconciler.engine import Engine
+from reconciler.testing.driver import FakeDriver, Process
+
+_COUNTED = ("available", "updated", "outdated", "surging", "surplus", "settled", "failed", "completed")
+
+
+class BrokenError(AssertionError):
+    """An invariant does not hold."""
+
+
+def require(holds: object, *what: object) -> None:
+    """Raise `BrokenError` with these words if `holds` is false."""
+    if not holds:
+        raise BrokenError(" ".join(str(word) for word in what))
+
+
+class WatchedActual(Actual):
+    """Actual state that shows each plan to its judge before taking it in."""
+
+    def __init__(self, run: str, invariants: "Invariants") -> None:
+        super().__init__(run)
+        self._invariants = invariants
+
+    def commit(self, actions: Sequence[Action], now: float) -> list[Event]:  # type: ignore[override]
+        """See `Actual`."""
+        self._invariants.judge_plan(actions)
+        return super().commit(actions, now)
+
+
+class Invariants:
+    """The judge of one engine that acts on one fake driver."""
+
+    def __init__(self, engine: Engine, driver: FakeDriver) -> None:
+        self._engine = engine
+        self._driver = driver
+        self._started_at: dict[str, float] = {}
+        self._surge_allowed_at: dict[str, float] = {}
+        self._seen: Mapping[str, WorkerSet] = {}
+        self._row: dict[tuple[str, Any], Any] = {}
+        engine.actual = WatchedActual(engine.actual.run, self)
+
+    # ------------------------------------------------------------------------------------------- plans
+
+    def judge_plan(self, actions: Sequence[Action]) -> None:
+        """Starts in key order, stops in reverse, nothing started that is not wanted, and the budget kept."""
+        if self._seen is not self._engine.desired:
+            self._seen = self._engine.desired
+            self._row |= {(name, key): key for name, wanted in self._seen.items() for key in wanted.workers}
+        starts = [self._place(action) for action in actions if isinstance(action, Start)]
+        stops = [self._place(action) for action in actions if isinstance(action, Stop)]
+        require(starts == sorted(starts), "starts out of order:", starts)
+        require(stops == sorted(stops, reverse=True), "stops out of order:", stops)
+        lost: dict[str, int] = {}
+        for action in actions:
+            if isinstance(action, Start):
+                require(self._wanted(action.set_name, action.key) == action.spec, "not wanted:", action)
+                known = self._engine.actual.sets[action.set_name]
+                waits = known.wanted.policy.rollout.strategy == "recreate" and recount(known).outdated
+                require(not waits, "does not wait for all outdated ones to end:", action)
+            elif isinstance(action, Stop) and self._takes_away(action):
+                lost[action.set_name] = lost.get(action.set_name, 0) + 1
+        for name, number in lost.items():
+            self._judge_budget(name, number)
+
+    def _place(self, action: Start | Stop) -> Any:
+        """The worker's key as it was last wanted: an edit may have moved it to another place in the row."""
+        return self._row[action.set_name, action.key]
+
+    def _takes_away(self, stop: Stop) -> bool:
+        """Whether a wanted worker no longer serves because of this stop."""
+        worker = self._engine.actual.workers[stop.uid]
+        spec = self._wanted(stop.set_name, stop.key)
+        if spec is None or not worker.ready:
+            return False
+        others = self._engine.actual.sets[stop.set_name].by_key[stop.key]
+        done = Phase.SUCCEEDED
+        if any(o.ready or (o.phase is done and o.spec.digest == spec.digest) for o in others if o is not worker):
+            return False
+        require(worker.spec.digest != spec.digest, "stops what is wanted and serves:", stop)
+        return True
+
+    def _judge_budget(self, name: str, lost: int) -> None:
+        """A rollout may take away so many that serve, and no more."""
+        known = self._engine.actual.sets[name]
+        rollout = known.wanted.policy.rollout
+        require(rollout.strategy != "on_delete", name, "may only be replaced when it ends by itself")
+        if rollout.strategy == "recreate":
+            return
+        require(not known.progress.stalled, "a stalled rollout takes workers away:", name)
+        tally = recount(known)
+        surge = rollout.max_surge.of(tally.replicas, round_up=True)
+        unavailable = rollout.max_unavailable.of(tally.replicas, round_up=False) or (0 if surge else 1)
+        left = tally.available + tally.completed - lost
+        require(left >= tally.replicas - unavailable, "only", left, "of", tally.replicas, "are left of", name)
+
+    def judge_start(self, process: Process, now: float) -> None:
+        """At most one incarnation of a worker lives, or two where surging was allowed since the first was started."""
+        name, key = process.set_name, process.spec.key
+        wanted = self._wanted(name, key)
+        require(wanted is not None and wanted.digest == process.spec.digest, "not wanted:", process)
+        twins = [p for p in self._driver.processes.values() if p.set_name == name and p.spec.key == key]
+        if len(twins) > 1:
+            rollout = self._engine.actual.sets[name].wanted.policy.rollout
+            if rollout.strategy == "rolling" and rollout.max_surge.amount:
+                self._surge_allowed_at[name] = now
+            allowed = self._surge_allowed_at.get(name, -1.0) >= self._started_at[twins[0].uid]
+            require(len(twins) == 2 and allowed, "twins:", twins)  # noqa: PLR2004  the limit itself
+        self._started_at[process.uid] = now
+
+    # ------------------------------------------------------------------------------------------- state
+
+    def judge_state(self, wake_at: float, now: float) -> None:
+        """After a turn: the books are right, nothing is forgotten, and nothing is left to be done."""
+        actual = self._engine.actual
+        listed = {w.uid: w for known in actual.sets.values() for ws in known.by_key.values() for w in ws}
+        require(listed == actual.workers, "by key", sorted(listed), "by uid", sorted(actual.workers))
+        for name, known in actual.sets.items():
+            counted, is_there = known.tally, recount(known)
+            require(counted == is_there, name, "is counted as", counted, "and is", is_there)
+            due = known.progress.deadline(known.wanted.policy.rollout)
+            require(due is None or now < due, name, "should have stalled at", due)
+            require(due is None or wake_at <= due, name, "sleeps through its progress deadline", due)
+            unconverged = name in actual.unconverged
+            require(unconverged != counted.converged, name, "is believed unconverged:", unconverged)
+            if known.wanted.policy.rollout.strategy == "rolling" and not known.progress.stalled and not known.removed:
+                rollout = known.wanted.policy.rollout
+                if rollout.max_surge.amount:
+                    self._surge_allowed_at[name] = now
+        for worker in actual.workers.values():
+            self._judge_deadline(worker, wake_at, now)
+        self._judge_completeness(now)
+
+    def _judge_deadline(self, worker: Worker, wake_at: float, now: float) -> None:
+        if worker.phase is Phase.RUNNING and worker.deadline is not None and worker.started_at is not None:
+            waits = self._engine.actual.sets[worker.set_name].wanted.policy.min_ready
+            require(worker.deadline == worker.started_at + waits, "counts as ready after an outdated time:", worker)
+        if worker.deadline is None:
+            require(worker.phase not in (Phase.STARTING, Phase.STOPPING), "may hang for ever:", worker)
+        elif worker.deadline > now:
+            require(wake_at <= worker.deadline, "sleeps until", wake_at, "through the deadline of", worker)
+        else:
+            require(worker.phase is Phase.BACKOFF, "is overdue:", worker)
+
+    def _judge_completeness(self, now: float) -> None:
+        """A look at everything finds nothing to do that the look at what changed did not find."""
+        actual = self._engine.actual
+        require(not actual.dirty, "left dirty:", actual.dirty)
+        for name, known in actual.sets.items():
+            actual.dirty.add(name)
+            known.dirty.update(known.by_key, known.wanted.workers)
+        plan = reconcile(self._engine.desired, actual, now)
+        for known in actual.sets.values():
+            known.dirty.clear()
+        actual.dirty.clear()
+        require(not plan.actions, "a full look finds more to do:", plan.actions)
+
+    def _wanted(self, name: str, key: Any) -> WorkerSpec | None:
+        wanted = self._engine.desired.get(name)
+        return None if wanted is None else wanted.workers.get(key)
+
+
+def recount(known: ActualSet) -> Tally:
+    """The tally of a set, from each of its workers."""
+    counts = dict.fromkeys(_COUNTED, 0)
+    for key, spec in known.wanted.workers.items():
+        workers = known.by_key.get(key, ())
+        current = {w.phase for w in workers if w.spec.digest == spec.digest and (w.ready or not w.live)}
+        serves = any(w.phase is Phase.RUNNING and w.ready for w in workers)
+        updated = Phase.RUNNING in current or Phase.SUCCEEDED in current
+        outdated = sum(w.live and w.spec.digest != spec.digest for w in workers)
+        counts["available"] += serves
+        counts["updated"] += updated
+        counts["outdated"] += outdated
+        counts["surging"] += len(workers) > 1
+        counts["settled"] += updated and not outdated and len(workers) == 1
+        counts["failed"] += Phase.FAILED in current
+        counts["completed"] += Phase.SUCCEEDED in current and not serves
+    counts["surplus"] = sum(key not in known.wanted.workers for key in known.by_key)
+    return Tally(replicas=len(known.wanted.workers), **counts)

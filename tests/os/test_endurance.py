@@ -1,0 +1,62 @@
+"""What must not grow and what must not move, through the real program."""
+
+from pathlib import Path
+
+import pytest
+
+from fleet import SLEEP, Fleet, drop
+from processes import descriptors, everyone
+
+pytestmark = pytest.mark.os
+
+
+def switches(pid):
+    """How often a process has gone to sleep."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_idle_controller_does_not_wake(specs):
+    """While nothing happens the controller sleeps: in 3 s it wakes for the relist at most."""
+    drop(specs, "web", *SLEEP, replicas=20)
+    with Fleet(specs) as fleet:
+        fleet.wait("controller.converged", workers=20)
+        fleet.quiet(0.5)  # while it starts to watch
+        before = switches(fleet.pid)
+        assert fleet.quiet(3) == []
+
+        assert switches(fleet.pid) - before <= 1
+
+
+def test_thousand_workers_leave_nothing(specs):
+    """A thousand workers that came and went leave no descriptor, zombie or orphan behind."""
+    drop(specs, "web", *SLEEP)
+    with Fleet(specs) as fleet:
+        fleet.wait("controller.converged", workers=1)
+        fleet.drop("api", *SLEEP)
+        fleet.wait("controller.converged", workers=2)
+        before = descriptors(fleet.pid)
+        fleet.drop("churn", "true", replicas=25, restart={"backoff": {"initial": "0s"}})
+        fleet.wait_for(1000, "worker.exited", name="churn")
+        (specs / "churn.toml").unlink()
+        fleet.wait("spec.removed", name="churn")
+        fleet.wait("controller.converged", workers=2)
+
+        assert descriptors(fleet.pid) == before
+        assert [pid for pid, state, parent, _ in everyone() if parent == fleet.pid and state == "Z"] == []
+        assert len(fleet.marked()) == 2
+
+
+def test_fifty_edits_leave_nothing(specs):
+    """A file that is edited over and over has, in the end, the workers of its last version and no others."""
+    with Fleet(specs) as fleet:
+        fleet.wait("controller.converged", workers=0)
+        for count in range(50):
+            fleet.drop("web", "sleep", f"{1000 + count}", replicas=1 + count % 3)
+            fleet.signal("HUP")
+            fleet.wait("controller.signalled")
+        fleet.wait("controller.converged", workers=2)
+        fleet.until(lambda: len(fleet.marked()) == 2)
+
+        for pid in fleet.marked():
+            assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001049\0"
