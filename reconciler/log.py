@@ -10,6 +10,7 @@ import json
 import os
 import select
 import stat
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -64,6 +65,7 @@ class LineWriter:
             self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
             return self._when_ready
+        weakref.finalize(self, os.close, self._fd)
         return self._direct
 
     def _direct(self, data: bytes) -> int:
@@ -114,7 +116,7 @@ class EventLog:
         if len(line) > LONGEST:
             line = self._render(level, told.event, {name: shortened(value) for name, value in fields.items()})
         if len(line) > LONGEST:
-            short = {name: value for name, value in fields.items() if name not in told.extra}
+            short = {name: shortened(value, 50) for name, value in fields.items() if name not in told.extra}
             line = self._render(level, told.event, {**short, "truncated": True})
         return line
 
@@ -134,12 +136,12 @@ def default_log() -> Callable[[Sequence[Event]], None]:
     return publish
 
 
-def shortened(value: Any) -> Any:
-    """A value that fits into a line: texts of at most 200 characters, lists of at most 5 items."""
-    if isinstance(value, str) and len(value) > 200:  # noqa: PLR2004
-        return value[:200] + "..."
+def shortened(value: Any, longest: int = 200) -> Any:
+    """A value that fits into a line: texts of at most so many characters, lists of at most 5 items."""
+    if isinstance(value, str) and len(value) > longest:
+        return value[:longest] + "..."
     if isinstance(value, list | tuple):
-        return [shortened(item) for item in value[:5]]
+        return [shortened(item, longest) for item in value[:5]]
     return value
 
 

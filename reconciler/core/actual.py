@@ -185,7 +185,7 @@ class Actual:
         after = lifecycle.observe(before, observation, known.wanted.policy, now)
         if after is not before:
             if not after.live:
-                after = attrs.evolve(after, generation=known.generation)  # a later one is a new chance
+                after = attrs.evolve(after, judged=known.generation)  # a later one is a new chance
             self._replace(known, before, after)
         return narrate.between(before, after, observation, now)
 

@@ -158,7 +158,7 @@ class _SetAtWork:
 
     def is_worth_a_retry(self, worker: Worker) -> bool:
         """A new spec is a new chance for what failed; what succeeded runs again only if the new policy says so."""
-        return worker.generation != self.known.generation and (
+        return worker.judged != self.known.generation and (
             worker.phase is Phase.FAILED
             or (worker.phase is Phase.SUCCEEDED and self.wanted.policy.restart.policy == "always")
         )

@@ -54,7 +54,8 @@ class Worker:
     """One incarnation. Times are in seconds, monotonic.
 
     `deadline` is the next moment that matters to its phase: in Starting when an answer is overdue, in Running when it
-    counts as ready, in Stopping when it is killed, in Backoff when it is tried again.
+    counts as ready, in Stopping when it is killed, in Backoff when it is tried again. `generation` is that of the set
+    when it was started, `judged` that of the set when it ended.
     """
 
     uid: str
@@ -70,6 +71,7 @@ class Worker:
     reason: str | None = None
     deadline: float | None = None
     end: End | None = None
+    judged: int | None = None
 
     @property
     def key(self) -> Any:

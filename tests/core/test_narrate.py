@@ -54,15 +54,14 @@ def test_the_life_of_a_worker():
         *["worker.starting", "worker.started", "worker.exited", "worker.backoff"],
         *["worker.starting", "worker.started", "worker.stopping", "worker.exited", "worker.stopped"],
     ]
-    third = {"key": "web-0", "name": "web", "index": 0, "uid": "3", "pid": 1002, "generation": 2, "reason": "Removed"}
-    begun = {**third, "generation": 1}
-    asked = {name: value for name, value in begun.items() if name != "pid"}
+    third = {"key": "web-0", "name": "web", "index": 0, "uid": "3", "pid": 1002, "generation": 1, "reason": "Removed"}
+    asked = {name: value for name, value in third.items() if name != "pid"}
     assert fields(scene, "worker.starting") == asked | {"reason": "Restarted", "restarts": 2}
-    assert fields(scene, "worker.started") == begun | {"reason": None}
-    assert fields(scene, "worker.stopping") == begun | {"signal": "TERM", "timeout_s": 5.0}
+    assert fields(scene, "worker.started") == third | {"reason": None}
+    assert fields(scene, "worker.stopping") == third | {"signal": "TERM", "timeout_s": 5.0}
     assert fields(scene, "worker.exited") == third | {"signal": "TERM", "expected": True, "uptime_s": 0.0}
     assert fields(scene, "worker.stopped") == third
-    second = begun | {"uid": "2", "pid": 1001}
+    second = third | {"uid": "2", "pid": 1001}
     assert fields(scene, "worker.backoff") == second | {"reason": "CrashLoopBackOff", "delay_s": 2.0, "restarts": 1}
 
 
