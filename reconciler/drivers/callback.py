@@ -43,6 +43,11 @@ class CallbackDriver(ProcessTable):
         # Other code of the user's may wait for children too (starting a process by subprocess or multiprocessing does
         # so for those that have ended), and would take their status.
         self._gather()
+        try:
+            self._check_room()
+        except OSError as error:
+            self._fail(uid, "descriptors", error)
+            return
         controller = os.getpid()
         _flush()  # else each child would write again what is still in our buffers
         self._asking = True

@@ -57,6 +57,7 @@ class CommandDriver(ProcessTable):
             argv = [template.render(word, **names) for word in command.command]
             environment = self._environment_of(uid, command, names)
             cwd = template.render(command.cwd, **names) or "."
+            self._check_room()
             stage = "cwd"
             with _working_in(cwd), self._limited():
                 stage = "exec"

@@ -12,7 +12,9 @@ A process that we may not signal (set-uid) is left alone, and stays in `live`: i
 """
 
 import contextlib
+import errno
 import os
+import resource
 import select
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -27,6 +29,7 @@ from reconciler.drivers import groups
 _BATCH = 256  # deaths dealt with in one poll; the descriptor stays readable if there are more
 _LONGEST_MESSAGE = 500
 _PR_GET_CHILD_SUBREAPER = 37
+_SPARE = 16  # descriptors that workers leave to the rest of the process: its files, its imports, its clients
 
 
 @attrs.define(eq=False)
@@ -55,6 +58,7 @@ class ProcessTable:
         if not hasattr(os, "pidfd_open"):
             raise NotImplementedError("local workers need Linux 5.4 or newer, and a Python that knows its pidfds")
         self._reap_strangers = reap_strangers
+        self._most_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._epoll = select.epoll()
         self._answers: list[Observation] = []
         self._children: dict[str, Child] = {}
@@ -139,6 +143,13 @@ class ProcessTable:
         return strangers
 
     # For the drivers made from it
+
+    def _check_room(self) -> None:
+        """Raise OSError (EMFILE) where one more worker would leave this process too few descriptors to go on."""
+        lowest = os.dup(self._epoll.fileno())
+        os.close(lowest)
+        if lowest >= self._most_descriptors - _SPARE:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def _track(self, uid: str, pid: int, handle: Any = None) -> None:
         """Follow a child of ours that nobody has reaped. If that fails it is killed: no pid is lost."""
