@@ -190,7 +190,8 @@ class Controller:
     def _report(self, error: BaseException) -> None:
         import traceback  # noqa: PLC0415  only for faults
 
-        extra = {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()[-2000:]}
+        message = traceback.format_exception_only(error)[-1].rstrip()  # it shows also what str() cannot
+        extra = {"message": message, "traceback": traceback.format_exc()[-2000:]}
         self._tell([Event(event.CONTROLLER_ERROR, extra=extra)])
 
     def _leave(self) -> None:

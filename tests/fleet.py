@@ -19,9 +19,10 @@ from collections import Counter
 from pathlib import Path
 
 from processes import PATIENCE, ROOT, stat
+from spec_files import written
+
 from reconciler.core.event import CATALOGUE, Event
 from reconciler.testing.replay import replay
-from spec_files import written
 
 SLEEP = ("sleep", "1000")
 """A worker that does nothing, and ends at once when it is asked to."""
@@ -161,8 +162,9 @@ class Fleet:
             pass
         assert self.process.wait(PATIENCE) == code, self.tail()
         assert self.marked() == [], self.tail()
-        started = self.all("worker.started")
-        assert [told for told in started if (facts := stat(told["pid"])) and facts[0] == "Z"] == []
+        left = {told["pid"]: stat(told["pid"]) for told in self.all("worker.started")}
+        unreaped = [pid for pid, facts in left.items() if facts and facts[:2] == ("Z", 1)]  # other numbers are reused
+        assert unreaped == [], self.tail()
         check(self.events)
         if self._complete and not self.all("events.dropped"):
             check_whole(self.events)
@@ -170,16 +172,8 @@ class Fleet:
     def marked(self):
         """The pids of the living that were started by this controller, or by one whom it started, and so on."""
         runs = {told["uid"].partition("-")[0] for told in self.events if told["event"] == "worker.starting"}
-        marks = [f"\0{self.mark}\0", *(f"\0RECONCILER_UID={run}-" for run in runs)]
-        found = []
-        for name in filter(str.isdecimal, os.listdir("/proc")):
-            try:
-                environment = "\0" + Path(f"/proc/{name}/environ").read_bytes().decode("utf-8", "replace")
-            except OSError:
-                continue
-            if any(mark in environment for mark in marks) and int(name) != self.pid:
-                found.append(int(name))
-        return found
+        marks = [f"{self.mark}\0", *(f"RECONCILER_UID={run}-" for run in runs)]
+        return [pid for pid in with_environment(marks) if pid != self.pid]
 
     def tail(self):
         """The end of what it wrote."""
@@ -215,6 +209,19 @@ class Fleet:
 
 def _matches(told, name, fields):
     return name in (None, told["event"]) and all(told.get(field) == value for field, value in fields.items())
+
+
+def with_environment(marks):
+    """The pids of the living whose environment has one of these texts at the beginning of an entry."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            environment = "\0" + Path(f"/proc/{name}/environ").read_bytes().decode("utf-8", "replace")
+        except OSError:
+            continue
+        if any("\0" + mark in environment for mark in marks):
+            found.append(int(name))
+    return found
 
 
 def as_event(told):

@@ -38,7 +38,7 @@ class CallbackSource:
     Workers may be of any type; those of one key are compared by equality. Where they are all `SetSpec`s, each is a
     worker set of its own, as if it were a spec file. `interval` (seconds) asks for a reading that often.
 
-    Raises ValueError if the policy's stop signal does not exist.
+    Raises ValueError if the policy's stop signal does not exist, or if the interval is no positive number.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class CallbackSource:
         policy: Policy | None = None,
         interval: float | None = None,
     ) -> None:
+        if interval is not None and not interval > 0:
+            raise ValueError(f"the interval must be a positive number of seconds, not {interval!r}")
         self._update = update
         _check((policy or Policy()).stop.signal)
         self._key = key or key_of
@@ -70,9 +72,10 @@ class CallbackSource:
             sets, events = self._compared(values)
         except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code may raise whatever it likes
             self._failed = True
-            told = Event(
-                event.SOURCE_FAILED, reason="UpdateFailed", extra={"message": f"{type(error).__name__}: {error}"}
-            )
+            from traceback import format_exception_only  # noqa: PLC0415  only for faults; it shows what str() cannot
+
+            message = format_exception_only(error)[-1].rstrip()
+            told = Event(event.SOURCE_FAILED, reason="UpdateFailed", extra={"message": message})
             return Reading(None, (told,), wake_at)
         if not events and self._sets is not None:
             return Reading(None, self._released(), wake_at)
@@ -113,6 +116,8 @@ class CallbackSource:
             before = self._sets or {}
             same = {name for name, known in before.items() if known.template is values.get(name)}
             sets = {spec.name: before[spec.name] if spec.name in same else expand(spec) for spec in specs}
+            if len(sets) < len(specs):
+                raise ValueError("two worker sets have the same name")
         else:
             sets = {SET_NAME: WorkerSet(SET_NAME, {key: self._spec(key, v) for key, v in values.items()}, self._policy)}
         return sets, [self._event(change.kind, change.key, values) for change in changes]
@@ -138,8 +143,9 @@ class CallbackSource:
         extra: dict[str, Any] = {}
         if kind == "changed" and type(before) is type(after) and hasattr(type(after), "__attrs_attrs__"):
             extra["fields"] = tuple(fields(before, after))
-        if isinstance(after, SetSpec):
-            return Event(name, name=after.name, extra=extra)
+        shown = before if after is None else after
+        if isinstance(shown, SetSpec):
+            return Event(name, name=shown.name, extra=extra)
         return Event(name, key=str(key), name=SET_NAME, extra=extra)
 
     def _released(self) -> tuple[Event, ...]:

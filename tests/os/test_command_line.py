@@ -9,12 +9,12 @@ import subprocess
 import sys
 
 import pytest
-
-import reconciler
 from fleet import SLEEP, Fleet, drop, sh
 from processes import PATIENCE, ROOT
-from reconciler.core.event import CATALOGUE
 from spec_files import EXAMPLE_TOML
+
+import reconciler
+from reconciler.core.event import CATALOGUE
 
 pytestmark = pytest.mark.os
 
@@ -64,6 +64,14 @@ def test_version():
     done = run("--version")
 
     assert (done.returncode, done.stdout) == (0, f"reconciler, version {reconciler.__version__}\n")
+
+
+def test_console_script():
+    """As a console script the program calls itself by that name."""
+    script = "import sys; sys.argv = ['/usr/bin/reconciler', '--help']; from reconciler.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("Usage: reconciler [OPTIONS]")
 
 
 @pytest.mark.parametrize(
@@ -259,13 +267,13 @@ def test_once_with_an_empty_directory(specs):
         (["false"], {"restart": {"backoff": {"initial": "0s"}, "start_limit": {"burst": 2}}}, "StartLimitHit"),
         (["false"], {"restart": {"policy": "never"}}, "Error"),
         (["no-such-program"], {"rollout": {"progress_deadline": "100ms"}}, "StartError"),
-        (["sleep", "1000"], {"min_ready": "1h", "rollout": {"progress_deadline": "100ms"}}, None),
+        (["sleep", "1000"], {"rollout": {"progress_deadline": "100ms"}}, None),
     ],
     ids=["start-limit", "failed", "start-error", "progress-deadline"],
 )
 def test_once_that_cannot_become_ready(specs, command, settings, reason):
     """`--once` gives up when a limit of a set says so: it stops everything, shows how it stood, and exits 1."""
-    drop(specs, "bad", *command, **settings)
+    drop(specs, "bad", *command, **settings, min_ready="1h")  # without it, whoever has started is ready
     drop(specs, "good", *SLEEP)
     done, events = once(specs)
 
@@ -317,7 +325,7 @@ def test_json_where_there_is_no_terminal(specs):
     drop(specs, "web", *SLEEP)
     done = run("--watch", specs, "--once")
 
-    assert [json.loads(line)["event"] for line in done.stderr.splitlines()][0] == "controller.started"
+    assert json.loads(done.stderr.splitlines()[0])["event"] == "controller.started"
 
 
 def test_console_by_request(specs):

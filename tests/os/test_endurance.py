@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from fleet import SLEEP, Fleet, drop
+from fleet import SLEEP, Fleet, drop, sh
 from processes import descriptors, everyone
 
 pytestmark = pytest.mark.os
@@ -52,11 +51,14 @@ def test_fifty_edits_leave_nothing(specs):
     with Fleet(specs) as fleet:
         fleet.wait("controller.converged", workers=0)
         for count in range(50):
-            fleet.drop("web", "sleep", f"{1000 + count}", replicas=1 + count % 3)
+            fleet.drop("web", *sh(f"echo {{key}} {count} >&2; exec sleep 1000"), replicas=1 + count % 3)
             fleet.signal("HUP")
             fleet.wait("controller.signalled")
-        fleet.wait("controller.converged", workers=2)
-        fleet.until(lambda: len(fleet.marked()) == 2)
+        fleet.wait_line("web-0 49")
+        fleet.wait_line("web-1 49")
+        fleet.drop("fence", *SLEEP)
+        fleet.wait("controller.converged", workers=3)
 
-        for pid in fleet.marked():
-            assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001049\0"
+        exited = {told["uid"] for told in fleet.all("worker.exited")}
+        assert len([told for told in fleet.all("worker.started") if told["uid"] not in exited]) == 3
+        assert len(fleet.marked()) == 3

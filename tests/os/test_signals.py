@@ -4,7 +4,6 @@ import os
 import signal
 
 import pytest
-
 from fleet import SLEEP, Fleet, drop, sh
 from processes import alive
 
