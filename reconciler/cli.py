@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import click
@@ -60,13 +61,17 @@ def command_line(  # noqa: PLR0913, PLR0917  one parameter for each option
         if directory is not None:
             raise click.UsageError(f"--watch does not go with {context.invoked_subcommand}.")
         return
+    if directory is None and (once or poll):
+        raise click.UsageError("--once and --poll go with --watch DIR.")
     if directory is None:
         click.echo(context.get_help())
         context.exit(2)
     if not os.path.isdir(directory):  # noqa: PTH112
+        if os.path.exists(directory):  # noqa: PTH110
+            _fail(f"{directory!r} is not a directory; name the one that the spec files are in with --watch")
         _fail(f"there is no directory {directory!r}; create it, or name another with --watch")
     status = _watch(directory, once=once, poll=poll, form=log_format, level=log_level)
-    sys.stdout.flush()
+    _flush()
     os._exit(status)  # nothing is left to do, and to take the interpreter apart takes longer than to stop a fleet
 
 
@@ -81,7 +86,7 @@ def check(paths: tuple[str, ...]) -> None:
         for rejection in found.rejections:
             bad += 1
             for problem in rejection.problems:
-                click.echo(f"{rejection.file}: {problem}")
+                click.echo(f"{_printable(rejection.file)}: {_printable(problem)}")
     click.echo(f"{files} files, {bad} bad", err=True)
     sys.exit(1 if bad else 0)
 
@@ -102,7 +107,7 @@ def plan(directory: str, form: str) -> None:
     if found.rejections:
         for rejection in found.rejections:
             for problem in rejection.problems:
-                click.echo(f"{rejection.file}: {problem}", err=True)
+                click.echo(f"{_printable(rejection.file)}: {_printable(problem)}", err=True)
         _fail(f"{len(found.rejections)} bad files in {directory!r}; mend them, then plan again")
     changes = _changes(found)
     if form == "json":
@@ -125,6 +130,11 @@ def schema() -> None:
 
 def main() -> None:
     """Run the command line with the arguments of the process."""
+    for fd in range(3):  # what is closed would become some other file of ours, for workers to write into
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     command_line(prog_name="python -m reconciler" if sys.argv[0].endswith("__main__.py") else None)
 
 
@@ -150,8 +160,15 @@ def _watch(directory: str, *, once: bool, poll: bool, form: str | None, level: s
     snapshot = controller.run(once=once)
     if not once:
         return 0
-    click.echo(_status_table(snapshot))
+    with suppress(OSError):  # nobody reads it
+        click.echo(_status_table(snapshot))
     return 0 if snapshot.converged and not rejected else 1
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        with suppress(OSError):
+            sys.stdout.flush()
 
 
 def _surveyed(path: str) -> "Survey":
@@ -191,6 +208,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _printable(text: str) -> str:
+    """A path as it may stand in a line: what cannot be printed becomes an escape."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _fail(message: str) -> NoReturn:

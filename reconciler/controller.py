@@ -19,6 +19,7 @@ from reconciler.core.override import Scale
 from reconciler.core.spec import Policy
 from reconciler.drivers import Driver
 from reconciler.engine import Engine, Publish
+from reconciler.signals import SignalCounter
 from reconciler.sources import Source
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ class Controller:
         self._watched: dict[int, Callable[[], Any]] = {}
         self._stopped: asyncio.Future[None] | None = None
         self._settled: list[asyncio.Future[Snapshot]] = []
-        self._pending: list[str] = []
         self._held: list[Event] | None = None
         self._began = 0.0
         self._last: Snapshot | None = None
@@ -78,17 +78,19 @@ class Controller:
         With `once`, stop as soon as everything is up to date and ready, or cannot become so, and return that state.
         Must be called in the main thread.
         """
-        before = {number: signal.signal(number, self._note) for number in map(_number, SIGNALS)}
+        signals = SignalCounter(SIGNALS)
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel would keep no exit status for us
         try:
             self._begin()
             import asyncio  # noqa: PLC0415  see the top of the file
 
-            return asyncio.run(self._run(once=once))
+            return asyncio.run(self._run(signals, once=once))
+        except BaseException:
+            self._abandon()
+            raise
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signals.close()
 
     async def serve(self) -> None:
         """Run inside an asyncio program, which keeps its signals, until `stop` or cancellation has ended all workers.
@@ -97,16 +99,19 @@ class Controller:
         """
         import asyncio  # noqa: PLC0415  see the top of the file
 
-        if not self._began:
-            self._begin()
-        self._loop = asyncio.get_running_loop()
-        self._stopped = self._loop.create_future()
-        self._turn()
         try:
+            if not self._began:
+                self._begin()
+            self._loop = asyncio.get_running_loop()
+            self._stopped = self._loop.create_future()
+            self._turn()
             await asyncio.shield(self._stopped)
         except asyncio.CancelledError:
             self.stop()
             await self._drain()
+            raise
+        except BaseException:
+            self._abandon()
             raise
         finally:
             self._close()
@@ -117,6 +122,8 @@ class Controller:
         """
         import asyncio  # noqa: PLC0415  see the top of the file
 
+        if self._engine.stopped:
+            return self.status()
         future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         self._settled.append(future)
         self._ring()
@@ -152,6 +159,11 @@ class Controller:
             [Event(event.CONTROLLER_STARTED, extra={"pid": os.getpid(), "version": __version__, "source": source})]
         )
         self._guarded(urgent=True)
+        # What is needed when something goes wrong is loaded while nothing has.
+        import traceback  # noqa: F401, PLC0415
+
+        import reconciler.core.status  # noqa: F401, PLC0415
+
         held, self._held = self._held, None
         self._tell(held)
 
@@ -160,15 +172,14 @@ class Controller:
         if self._loop is None or self._stopped is None or self._stopped.done():
             return
         wake_at = self._guarded(read=read, urgent=urgent)
-        if self._engine.stopped:
-            self._stopped.set_result(None)
-        self._tell_settled()
-        if self._engine.stopped:
-            return
-        self._watch()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if wake_at is None else self._loop.call_at(wake_at, self._turn)
+        if self._engine.stopped:
+            self._stopped.set_result(None)
+        else:
+            self._timer = self._loop.call_at(wake_at, self._turn)
+            self._watch()
+        self._tell_settled()
 
     def _tell_settled(self) -> None:
         if self._settled and (self._engine.settled or self._engine.stopped):
@@ -178,7 +189,7 @@ class Controller:
                     future.set_result(snapshot)
             self._settled.clear()
 
-    def _guarded(self, *, read: bool = False, urgent: bool = False) -> float | None:
+    def _guarded(self, *, read: bool = False, urgent: bool = False) -> float:
         """A turn of the engine; a fault of ours is an event, and the next turn goes on."""
         now = time.monotonic()
         try:
@@ -199,6 +210,12 @@ class Controller:
             self._last = self.status()
         self._engine.stop(time.monotonic())
         self._turn()
+
+    def _abandon(self) -> None:
+        """Kill all workers, at once: the last resort where the controller itself cannot go on."""
+        driver = self._engine.driver
+        for uid in tuple(driver.live()):
+            driver.kill(uid)
 
     def _ring(self) -> None:
         if self._loop is not None:
@@ -224,18 +241,16 @@ class Controller:
 
     # ---------------------------------------------------------------------------------------------- run and its signals
 
-    async def _run(self, *, once: bool) -> "Snapshot":
+    async def _run(self, signals: SignalCounter, *, once: bool) -> "Snapshot":
         import asyncio  # noqa: PLC0415  see the top of the file
 
         loop = asyncio.get_running_loop()
-        for name in SIGNALS:
-            loop.add_signal_handler(_number(name), self._on_signal, name)
-        if getattr(self._engine.driver, "reaps_strangers", False):
-            loop.add_signal_handler(signal.SIGCHLD, self._on_child)
         serving = loop.create_task(self.serve())
         await asyncio.sleep(0)  # until it has begun
-        for name in self._pending:
-            self._on_signal(name)
+        loop.add_reader(signals.fileno(), self._take, signals)
+        if getattr(self._engine.driver, "reaps_strangers", False):
+            signals.add("CHLD")
+            self._on_child()
         reached = None
         if once:
             settling = loop.create_task(self.settled())
@@ -247,29 +262,36 @@ class Controller:
         await serving
         return reached or self._last or self.status()
 
-    def _note(self, number: int, _frame: Any) -> None:
-        """A signal that came before the loop; it is not lost."""
-        self._pending.append(signal.Signals(number).name[3:])
+    def _take(self, signals: SignalCounter) -> None:
+        for name, count in signals.take().items():
+            if name == "CHLD":
+                self._on_child()
+            else:
+                self._on_signal(name, count)
 
     def _on_child(self) -> None:
         self._engine.driver.reap_strangers()  # type: ignore[attr-defined]  # only asked of a driver that has them
         self._turn()
 
-    def _on_signal(self, name: str) -> None:
-        scaled = name in ("TTIN", "TTOU") and not self._engine.stopping and self._rescale(1 if name == "TTIN" else -1)
+    def _on_signal(self, name: str, count: int) -> None:
+        """Any number of HUPs is one; of the others each counts."""
+        step = {"TTIN": count, "TTOU": -count}.get(name, 0)
+        scaled = step != 0 and not self._engine.stopping and self._rescale(step)
         means = scaled or name in ("HUP", "TERM", "INT")
         told = Event(event.CONTROLLER_SIGNALLED, reason=None if means else "Ignored", extra={"signal": name})
         self._tell([told])
         if name in ("TERM", "INT"):
-            self.stop()
+            for _ in range(min(count, 2)):
+                self._leave()
         elif name == "HUP" or scaled:
             self._turn(urgent=not self._engine.stopping and (name == "HUP" or self._scale is not None))
 
     def _rescale(self, step: int) -> bool:
-        """One worker more or fewer, by the user's `scale`, or where there is just one set made from a spec."""
+        """So many workers more or fewer, by the user's `scale`, or where there is just one set made from a spec."""
         if self._scale is not None:
             try:
-                self._scale(step)
+                for _ in range(abs(step)):
+                    self._scale(1 if step > 0 else -1)
             except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code may raise whatever it likes
                 self._report(error)
             return True
@@ -318,11 +340,8 @@ class Controller:
 
             self.publish = EventLog()
             message = f"the receiver of events failed, they go to stderr from now on: {type(error).__name__}: {error}"
-            self.publish([*events, Event(event.CONTROLLER_ERROR, extra={"message": message})])
-
-
-def _number(name: str) -> signal.Signals:
-    return signal.Signals[f"SIG{name}"]
+            with suppress(Exception):  # what cannot even be rendered is lost; the workers are not
+                self.publish([*events, Event(event.CONTROLLER_ERROR, extra={"message": message})])
 
 
 def _source_of(

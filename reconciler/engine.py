@@ -14,7 +14,7 @@ from reconciler.core import event
 from reconciler.core.action import Action, Kill, Start, Stop
 from reconciler.core.actual import Actual
 from reconciler.core.event import Event
-from reconciler.core.override import Override, apply
+from reconciler.core.override import Override, apply, still_meant
 from reconciler.core.reconcile import reconcile
 from reconciler.core.rollout import is_reached
 from reconciler.core.spec import WorkerSet
@@ -45,6 +45,7 @@ class Engine:
         self.stopping = False
         self._publish = publish
         self._sourced: Mapping[str, WorkerSet] | None = None
+        self._failed = False
         self._read_at: float | None = None
         self._relist_at = 0.0
         self._converged = False
@@ -90,7 +91,7 @@ class Engine:
             for known in map(self.actual.sets.get, self.actual.unconverged)
             if known
         )
-        return self._sourced is not None and all(given_up)
+        return (self._sourced is not None or self._failed) and all(given_up)
 
     def override(self, overrides: Sequence[Override], now: float) -> None:
         """Lay these overrides, and no others, over what the source desires. Takes effect with the next turn."""
@@ -107,7 +108,9 @@ class Engine:
     def _read(self, now: float, *, urgent: bool) -> list[Event]:
         reading = self.source.read(now, urgent=urgent)
         self._read_at = reading.wake_at
+        self._failed = any(told.event == event.SOURCE_FAILED for told in reading.events)
         if reading.sets is not None:
+            self.overrides = still_meant(self.overrides, self._sourced or {}, reading.sets)
             self._want(reading.sets, now)
         self._relist_at = now
         return [self._with_generation(told) for told in reading.events]

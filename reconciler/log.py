@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import select
+import signal
 import stat
 import weakref
 from collections.abc import Callable, Sequence
@@ -66,10 +67,18 @@ class LineWriter:
         except OSError:
             return self._when_ready
         weakref.finalize(self, os.close, self._fd)
-        return self._direct
+        return self._to_terminal if os.isatty(self._fd) else self._direct
 
     def _direct(self, data: bytes) -> int:
         return os.write(self._fd, data)
+
+    def _to_terminal(self, data: bytes) -> int:
+        """In the background of a terminal with `stty tostop` a write is answered by TTOU, unless that is blocked."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        try:
+            return os.write(self._fd, data)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _when_ready(self, data: bytes) -> int:
         """For what cannot be opened again: a pipe with room takes `LONGEST` bytes without blocking."""

@@ -66,7 +66,8 @@ class ActualSet:
         suspended = wanted.template is not None and wanted.template.suspend
         self.surplus_reason = surplus_reason or ("Suspended" if suspended else "ScaledDown")
         self.generation += 1
-        self.progress = Progress(self.generation, now)
+        unfinished = self.progress.announced and not self.progress.done
+        self.progress = Progress(self.generation, now, announced=unfinished)
         self.dirty.update(wanted.workers, self.by_key)
         for key in self.dirty:
             self.count(key)
@@ -206,15 +207,16 @@ class Actual:
         return events
 
     def _adapt(self, known: ActualSet, before: WorkerSet) -> None:
-        """Let an edit reach what exists: its place in the row, and when it counts as ready."""
+        """Let an edit reach what exists: its place in the row, when it counts as ready, and waits that are shorter."""
         after = known.wanted
-        if _order(after) == _order(before) and after.policy.min_ready == before.policy.min_ready:
+        if _order(after) == _order(before) and after.policy == before.policy:
             return
-        for key, spec in after.workers.items():
-            for worker in known.by_key.get(key, ()):
-                adapted = attrs.evolve(worker, spec=attrs.evolve(worker.spec, key=spec.key))
-                if worker.phase is Phase.RUNNING and worker.started_at is not None and worker.deadline is not None:
-                    adapted = attrs.evolve(adapted, deadline=worker.started_at + after.policy.min_ready)
+        for key, workers in list(known.by_key.items()):
+            spec = after.workers.get(key)
+            for worker in workers:
+                adapted = attrs.evolve(worker, deadline=lifecycle.deadline_under(worker, after.policy))
+                if spec is not None:
+                    adapted = attrs.evolve(adapted, spec=attrs.evolve(worker.spec, key=spec.key))
                 self._replace(known, worker, adapted)
 
     def relist(self, live: Collection[str], now: float) -> list[Event]:

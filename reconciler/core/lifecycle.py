@@ -68,6 +68,22 @@ def observe(worker: Worker, observation: Observation, policy: Policy, now: float
     return TABLE[worker.phase, type(observation)].handler(worker, observation, policy, now)
 
 
+def deadline_under(worker: Worker, policy: Policy) -> float | None:
+    """The worker's deadline when its policy has become this one: what is waited for may come sooner, never later."""
+    due = worker.deadline
+    if due is None:
+        return None
+    if worker.phase is Phase.RUNNING and worker.started_at is not None:
+        return worker.started_at + policy.min_ready
+    if worker.phase is Phase.STOPPING and worker.reason not in KILLS:
+        return min(due, worker.since + policy.stop.timeout)
+    if worker.phase is Phase.BACKOFF:
+        longest = policy.restart.backoff.max if policy.restart.backoff.initial else 0.0
+        floor = backoff.START_ERROR_FLOOR if worker.reason == "StartError" else 0.0
+        return min(due, worker.since + max(floor, longest))
+    return due
+
+
 def ignore(worker: Worker, _observation: Observation, _policy: Policy, _now: float) -> Worker:
     """Late, repeated or meaningless in this phase."""
     return worker

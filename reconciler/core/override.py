@@ -48,6 +48,25 @@ def apply(desired: Mapping[str, WorkerSet], overrides: Iterable[Override]) -> di
     return result
 
 
+def still_meant(
+    overrides: Iterable[Override], before: Mapping[str, WorkerSet], after: Mapping[str, WorkerSet]
+) -> tuple[Override, ...]:
+    """The overrides that hold when what is desired goes from `before` to `after`.
+
+    A scale is over when its set goes, or when the file's own number is edited: then that is the newer wish.
+    """
+    return tuple(
+        override
+        for override in overrides
+        if not isinstance(override, Scale) or _replicas(before, override) == _replicas(after, override)
+    )
+
+
+def _replicas(desired: Mapping[str, WorkerSet], override: Scale) -> int | None:
+    wanted = desired.get(override.set_name)
+    return None if wanted is None or wanted.template is None else wanted.template.replicas
+
+
 def _applied(wanted: WorkerSet, override: Override) -> WorkerSet:
     if isinstance(override, Scale):
         if wanted.template is None:

@@ -3,15 +3,18 @@
 Rule: a worker starts clean whatever the controller inherited: a session and a process group of its own, an empty
 signal mask, default handlers, /dev/null as its input, the controller's output, and no other descriptor. There is no
 shell, no thread, and no code of ours between fork and exec: `posix_spawn` does it all but the working directory, which
-is this process's own for the length of the call (the kernel has no other way to tell a child, and nobody else runs
-meanwhile). Descriptors that are open when the driver is made are marked to be closed at exec, as Python marks all that
-it opens later; from Python 3.13 on whatever else there is is closed too.
+is this process's own for the length of the call (there is no other way to tell a child). In a program that has other
+threads, which would see that, `subprocess` starts it instead.
+
+Descriptors that are open when the driver is made are marked to be closed at exec, as Python marks all that it opens
+later; from Python 3.13 on whatever else there is is closed too.
 """
 
 import errno
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -50,7 +53,7 @@ class CommandDriver(ProcessTable):
 
     def start(self, uid: str, set_name: str, spec: WorkerSpec) -> None:
         """See `Driver`. Stages of a failure: arguments, cwd, exec, fork, descriptors, unexpected."""
-        stage = "arguments"
+        stage, cwd = "arguments", ""
         try:
             names = _names(set_name, spec.key)
             command: Command = spec.payload
@@ -59,11 +62,17 @@ class CommandDriver(ProcessTable):
             cwd = template.render(command.cwd, **names) or "."
             self._check_room()
             stage = "cwd"
-            with _working_in(cwd), self._limited():
-                stage = "exec"
-                pid = self._spawn(argv, environment)
+            if _has_threads():
+                pid = self._spawn_beside_threads(argv, cwd, environment)
+            else:
+                with _working_in(cwd), self._limited():
+                    stage = "exec"
+                    pid = self._spawn(argv, environment)
         except OSError as error:
-            self._fail(uid, _STAGES.get(error.errno or 0, stage), error)
+            if error.filename not in (None, cwd):
+                stage = "exec"
+            number = error.errno or 0
+            self._fail(uid, _STAGES.get(number, stage), error, _REMEDIES.get(number, ""))
         except ValueError as error:  # a NUL byte, or text that has no bytes
             self._fail(uid, "arguments", error)
         except Exception as error:  # noqa: BLE001  one bad payload must not stop the others
@@ -89,6 +98,19 @@ class CommandDriver(ProcessTable):
             setsigmask=(),
             setsigdef=_CATCHABLE,
         )
+
+    def _spawn_beside_threads(self, argv: list[str], cwd: str, environment: dict[bytes, bytes]) -> int:
+        """The same where other threads would see this process's working directory change: slower, and it leaves an
+        inherited signal mask to the worker.
+        """
+        import subprocess  # noqa: PLC0415  a program without threads never needs it
+
+        process = subprocess.Popen(argv, cwd=cwd, env=environment, stdin=self._null, start_new_session=True)
+        process.returncode = 0  # told that it ended, it never waits, and takes no status from our pidfd
+        if self._file_limit is not None:
+            with suppress(OSError):
+                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, self._file_limit)
+        return process.pid
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
@@ -146,6 +168,17 @@ def _names(set_name: str, key: object) -> dict[str, str]:
     return {"name": set_name, "index": str(key), "key": str(key)}
 
 
+_REMEDIES = {
+    errno.ENOENT: "is the path right, and is what its #! line names there too?",
+    errno.EACCES: "it must be executable (chmod +x), and its directories open to the controller's user",
+    errno.ENOEXEC: "a script needs a #! line, a program must be made for this machine",
+    errno.E2BIG: "shorten the arguments or the environment",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or want fewer workers",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or want fewer workers",
+    errno.ENOMEM: "the machine has no memory left for it",
+}
+
 _STAGES = {
     errno.EMFILE: "descriptors",
     errno.ENFILE: "descriptors",
@@ -153,6 +186,11 @@ _STAGES = {
     errno.ENOMEM: "fork",
 }
 """Where a start failed, for the errors that say so themselves."""
+
+
+def _has_threads() -> bool:
+    threading = sys.modules.get("threading")
+    return threading is not None and threading.active_count() > 1
 
 
 @contextmanager

@@ -163,10 +163,12 @@ class ProcessTable:
         self._children[uid] = self._by_pid[pid] = child
         self._answers.append(Spawned(uid, pid))
 
-    def _fail(self, uid: str, stage: str, problem: BaseException | str) -> None:
-        """Answer that the start failed, and why."""
+    def _fail(self, uid: str, stage: str, problem: BaseException | str, remedy: str = "") -> None:
+        """Answer that the start failed, why, and what to do about it."""
         number = problem.errno if isinstance(problem, OSError) else None
         message = problem if isinstance(problem, str) else describe(problem)
+        if remedy:
+            message = f"{message}; {remedy}"
         self._answers.append(SpawnFailed(uid, stage, number, message[:_LONGEST_MESSAGE]))
 
     def _status(self, child: Child, code: int | None) -> int | None:  # noqa: ARG002
@@ -229,7 +231,11 @@ class ProcessTable:
 
     def _look_for_leftovers(self) -> None:
         crowded, self._crowded = self._crowded, []
-        found = groups.members({child.pid for child in crowded})
+        try:
+            found = groups.members({child.pid for child in crowded})
+        except OSError:  # no descriptors left: looked up at the next poll
+            self._crowded = crowded
+            return
         for child in crowded:
             try:
                 self._hold(child, found.get(child.pid, ()))
@@ -238,6 +244,7 @@ class ProcessTable:
                     self._crowded.append(child)
                     continue
             if not child.leftovers:
+                groups.kill_remains(child.pidfd)  # what forks faster than we look
                 self._finish(child)
             elif not child.stopping:
                 self._kill_leftovers(child)
@@ -265,6 +272,7 @@ class ProcessTable:
     def _kill_leftovers(self, child: Child) -> None:
         for pidfd in child.leftovers:
             groups.signal_process(pidfd, SIGKILL)
+        groups.kill_remains(child.pidfd)
         if not child.felled:
             child.killed += len(child.leftovers)
 

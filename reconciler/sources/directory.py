@@ -108,6 +108,8 @@ class DirectorySource:
             watched = self._bell is not None and self._bell.hangs_on(directory)
             if not watched and self._looked_at is not None:
                 self._watch(directory, now)
+                if not listing.leads_to(self.path, directory):
+                    return now  # it was swapped before the bell hung on it, so that nothing will ring
             try:
                 stamps = listing.scan(directory)
             except OSError as error:

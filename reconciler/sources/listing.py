@@ -46,6 +46,15 @@ def open_directory(path: str) -> int:
     return directory
 
 
+def leads_to(path: str, directory: int) -> bool:
+    """Whether the path leads to this very directory, given by a descriptor."""
+    try:
+        there = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return False
+    return os.path.samestat(there, os.fstat(directory))
+
+
 def scan(directory: int) -> dict[str, Stamp]:
     """The spec files of a directory by name. Raises OSError if the directory cannot be listed.
 

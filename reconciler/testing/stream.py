@@ -126,7 +126,8 @@ class Stream:
             if told.reason == "Retried":
                 require(told.generation != before[-1].generation, "tries again what has ended for good:", told)
             else:
-                require(now >= before[-1].due, "starts before", before[-1].due, ":", told)
+                edited = told.generation != before[-1].generation  # which may shorten a wait
+                require(edited or now >= before[-1].due, "starts before", before[-1].due, ":", told)
                 life.failures = before[-1].failures
                 life.starts = before[-1].starts if before[-1].limit == life.limit else ()
         life.starts = (*life.starts, now)

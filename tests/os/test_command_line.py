@@ -172,7 +172,7 @@ def test_check_of_a_hostile_name(specs):
     assert done.returncode == 1
     assert "\x1b" not in done.stdout
     assert "0 files, 0 bad" not in done.stdout.splitlines()
-    assert len(done.stdout.splitlines()) == 2
+    assert len(done.stdout.splitlines()) == 1
 
 
 # --------------------------------------------------------------------------------------------------------------- plan
