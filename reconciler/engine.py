@@ -103,7 +103,7 @@ class Engine:
         """The state at `now`."""
         from reconciler.core.status import snapshot  # noqa: PLC0415  the first workers must not wait for it
 
-        return snapshot(self.desired, self.actual, now, stopping=self.stopping)
+        return snapshot(self.desired, self.actual, now, stopping=self.stopping, sourced=self._sourced is not None)
 
     def _read(self, now: float, *, urgent: bool) -> list[Event]:
         reading = self.source.read(now, urgent=urgent)

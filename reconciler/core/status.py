@@ -58,8 +58,10 @@ class Snapshot:
     stopping: bool = False
 
 
-def snapshot(desired: Mapping[str, WorkerSet], actual: Actual, now: float, *, stopping: bool = False) -> Snapshot:
-    """The state at `now` (seconds, monotonic)."""
+def snapshot(
+    desired: Mapping[str, WorkerSet], actual: Actual, now: float, *, stopping: bool = False, sourced: bool = True
+) -> Snapshot:
+    """The state at `now` (seconds, monotonic). Nothing has converged before a source was read (`sourced`)."""
     sets = tuple(_set_status(name, actual.sets[name]) for name in sorted(actual.sets))
     rows = []
     for name, known in actual.sets.items():
@@ -71,7 +73,7 @@ def snapshot(desired: Mapping[str, WorkerSet], actual: Actual, now: float, *, st
             if spec is not None and not workers:
                 rows.append((key, WorkerStatus(str(key), name, "Pending")))
     rows.sort(key=lambda row: row[0])
-    converged = not actual.unconverged and not actual.strays
+    converged = sourced and not actual.unconverged and not actual.strays
     return Snapshot(sets, tuple(row for _, row in rows), converged, stopping)
 
 
