@@ -81,10 +81,10 @@ class Fleet:
             if kind is None and self.process.returncode is None:
                 self.end()
         finally:
-            for pid in self.marked():
-                os.kill(pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()
+            for pid in self.marked():  # not before: a controller would bring them back
+                os.kill(pid, signal.SIGKILL)
             os.close(self._pidfd)
             os.close(self._stderr)
 
