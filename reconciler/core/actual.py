@@ -21,6 +21,7 @@ from reconciler.core.spec import WorkerSet
 from reconciler.core.worker import History, Phase, Worker
 
 _NO_FACTS = (0,) * 8
+_OUTDATED = 2  # the place of `Tally.outdated` among the facts of a key
 
 
 class ActualSet:
@@ -85,7 +86,7 @@ class ActualSet:
     def outdated(self, key: Any) -> bool:
         """Whether a wanted key still has a live incarnation of another digest."""
         facts = self.facts.get(key)
-        return facts is not None and facts[2] > 0
+        return facts is not None and facts[_OUTDATED] > 0
 
     def count(self, key: Any) -> None:
         """Bring the totals up to date with one key.
@@ -103,7 +104,7 @@ class ActualSet:
             self.facts.pop(key, None)
         else:
             self.facts[key] = after
-        if before[2] and not totals[2] and self.wanted.policy.rollout.strategy == "recreate":
+        if before[_OUTDATED] and not totals[_OUTDATED] and self.wanted.policy.rollout.strategy == "recreate":
             self.dirty.update(self.wanted.workers)
 
     def _facts_of(self, key: Any) -> tuple[int, ...]:
@@ -230,11 +231,10 @@ class Actual:
     def hasten(self, now: float) -> list[Event]:
         """Let the deadlines of all that is stopping, and of all that will be, be now."""
         for known in self.sets.values():
-            at_once = attrs.evolve(known.wanted.policy.stop, timeout=0.0)
-            known.wanted = attrs.evolve(known.wanted, policy=attrs.evolve(known.wanted.policy, stop=at_once))
-        stopping = [worker for worker in self.workers.values() if worker.phase is Phase.STOPPING]
-        for worker in [worker for worker in stopping if worker.reason not in lifecycle.KILLS]:
-            self.fold(StopRequested(worker.uid, "", now, "Hastened"), now)
+            before = known.wanted
+            at_once = attrs.evolve(before.policy.stop, timeout=0.0)
+            known.wanted = attrs.evolve(before, policy=attrs.evolve(before.policy, stop=at_once))
+            self._adapt(known, before)
         return self.elapse(now)
 
     def commit(self, actions: Iterable[Action], now: float) -> list[Event]:

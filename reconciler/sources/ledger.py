@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from reconciler.core import event
+from reconciler.core.diff import fields
 from reconciler.core.event import Event, problems_of, spec_event
 from reconciler.core.spec import SetSpec, WorkerSet, expand
 from reconciler.sources.verdict import BAD_NAME, Rejection
@@ -60,8 +61,8 @@ class Ledger:
             self.tell(spec_event(event.SPEC_RECOVERED, name, file))
         if spec != before:
             self._put(spec)
-            fields = tuple(f.name for f in attrs.fields(SetSpec) if getattr(spec, f.name) != getattr(before, f.name))
-            self.tell(spec_event(event.SPEC_CHANGED, name, file, fields=fields))
+            changed = dict.fromkeys(path.partition(".")[0] for path in fields(before, spec))
+            self.tell(spec_event(event.SPEC_CHANGED, name, file, fields=tuple(changed)))
 
     def reject(self, name: str, rejection: Rejection) -> None:
         """A file, or what two files say of one name, cannot be taken. The last good spec stays; told once."""
