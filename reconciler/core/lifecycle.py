@@ -73,8 +73,8 @@ def deadline_under(worker: Worker, policy: Policy) -> float | None:
     due = worker.deadline
     if due is None:
         return None
-    if worker.phase is Phase.RUNNING and worker.started_at is not None:
-        return worker.started_at + policy.min_ready
+    if worker.phase is Phase.RUNNING and worker.able_since is not None:
+        return worker.able_since + policy.min_ready
     if worker.phase is Phase.STOPPING and worker.reason not in KILLS:
         return min(due, worker.since + policy.stop.timeout)
     if worker.phase is Phase.BACKOFF:
@@ -90,35 +90,40 @@ def ignore(worker: Worker, _observation: Observation, _policy: Policy, _now: flo
 
 
 def _spawned(worker: Worker, observation: Spawned | Adopted, policy: Policy, now: float) -> Worker:
-    wait = policy.min_ready
-    return attrs.evolve(
-        worker,
-        phase=Phase.RUNNING,
-        since=now,
-        pid=observation.pid,
-        started_at=now,
-        ready=not wait,
-        deadline=now + wait if wait else None,
-        reason="Adopted" if isinstance(observation, Adopted) else None,
+    reason = "Adopted" if isinstance(observation, Adopted) else None
+    running = attrs.evolve(
+        worker, phase=Phase.RUNNING, since=now, pid=observation.pid, started_at=now, deadline=None, reason=reason
     )
+    return running if policy.ready == "notify" else _able(running, policy, now)
+
+
+def _able(worker: Worker, policy: Policy, now: float) -> Worker:
+    """It can serve, and is ready once it could for long enough."""
+    wait = policy.min_ready
+    return attrs.evolve(worker, able_since=now, ready=not wait, deadline=now + wait if wait else None)
 
 
 def _spawned_while_stopping(worker: Worker, observation: Spawned | Adopted, _policy: Policy, now: float) -> Worker:
     return worker if worker.pid is not None else attrs.evolve(worker, pid=observation.pid, started_at=now)
 
 
-def _ready(worker: Worker, _observation: Ready, _policy: Policy, _now: float) -> Worker:
-    return worker if worker.ready else attrs.evolve(worker, ready=True, deadline=None, reason=None)
+def _ready(worker: Worker, _observation: Ready, policy: Policy, now: float) -> Worker:
+    if worker.able_since is not None:
+        return worker
+    able = _able(worker, policy, now)
+    return attrs.evolve(able, reason=None) if able.ready else able
 
 
 def _not_ready(worker: Worker, observation: NotReady, _policy: Policy, _now: float) -> Worker:
-    return attrs.evolve(worker, ready=False, reason=observation.reason) if worker.ready else worker
+    if worker.able_since is None:
+        return worker
+    return attrs.evolve(worker, able_since=None, ready=False, deadline=None, reason=observation.reason)
 
 
-def _elapsed_while_running(worker: Worker, observation: Elapsed, policy: Policy, now: float) -> Worker:
+def _elapsed_while_running(worker: Worker, _observation: Elapsed, _policy: Policy, now: float) -> Worker:
     if worker.deadline is None or now < worker.deadline:
         return worker
-    return _ready(worker, Ready(observation.uid), policy, now)
+    return attrs.evolve(worker, ready=True, deadline=None, reason=None)
 
 
 def _start_failed(worker: Worker, _observation: SpawnFailed, policy: Policy, now: float) -> Worker:

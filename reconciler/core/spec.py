@@ -19,6 +19,7 @@ SignalName = Annotated[str, "signal"]
 
 RestartPolicy = Literal["always", "on_failure", "never"]
 Strategy = Literal["rolling", "recreate", "on_delete"]
+Readiness = Literal["alive", "notify"]
 
 NAME_PATTERN = r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"
 """What a worker set may be called: a regular expression that must match the whole name."""
@@ -172,8 +173,13 @@ class Command:
 
 @attrs.frozen(kw_only=True)
 class Policy:
-    """How the workers of a set are kept: everything about them that needs no new process when it changes."""
+    """How the workers of a set are kept: everything about them that needs no new process when it changes.
 
+    A worker can serve as soon as it is `alive`, or when it says so by `notify` (systemd's READY=1), and counts as ready
+    once it could for `min_ready`.
+    """
+
+    ready: Readiness = attrs.field(default="alive", validator=attrs.validators.in_(("alive", "notify")))
     min_ready: Duration = 0.0
     restart: Restart = Restart()
     stop: Stop = Stop()

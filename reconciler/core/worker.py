@@ -55,7 +55,8 @@ class Worker:
 
     `deadline` is the next moment that matters to its phase: in Starting when an answer is overdue, in Running when it
     counts as ready, in Stopping when it is killed, in Backoff when it is tried again. `generation` is that of the set
-    when it was started, `judged` that of the set when it ended.
+    when it was started, `judged` that of the set when it ended. `able_since` is when it could serve, which it must do
+    for a while to be ready.
     """
 
     uid: str
@@ -67,6 +68,7 @@ class Worker:
     history: History = History()
     pid: int | None = None
     started_at: float | None = None
+    able_since: float | None = None
     ready: bool = False
     reason: str | None = None
     deadline: float | None = None

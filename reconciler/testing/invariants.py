@@ -147,9 +147,9 @@ class Invariants:
         self._judge_completeness(now)
 
     def _judge_deadline(self, worker: Worker, wake_at: float, now: float) -> None:
-        if worker.phase is Phase.RUNNING and worker.deadline is not None and worker.started_at is not None:
+        if worker.phase is Phase.RUNNING and worker.deadline is not None and worker.able_since is not None:
             waits = self._engine.actual.sets[worker.set_name].wanted.policy.min_ready
-            require(worker.deadline == worker.started_at + waits, "counts as ready after an outdated time:", worker)
+            require(worker.deadline == worker.able_since + waits, "counts as ready after an outdated time:", worker)
         if worker.deadline is None:
             require(worker.phase not in (Phase.STARTING, Phase.STOPPING), "may hang for ever:", worker)
         elif worker.deadline > now:

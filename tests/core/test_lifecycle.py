@@ -45,6 +45,7 @@ SEEN = {
 }
 POLICIES = st.builds(
     Policy,
+    ready=st.sampled_from(["alive", "notify"]),
     min_ready=st.sampled_from([0.0, 5.0]),
     restart=st.builds(
         Restart,
@@ -59,6 +60,7 @@ POLICIES = st.builds(
 def workers(draw, phase):
     """Any worker that can be in this phase."""
     ran = phase is Phase.RUNNING or draw(st.booleans())
+    ready = phase is Phase.RUNNING and draw(st.booleans())
     return Worker(
         "u",
         "web",
@@ -69,7 +71,8 @@ def workers(draw, phase):
         draw(st.builds(History, st.integers(0, 9), st.integers(0, 9), st.lists(TIMES, max_size=3).map(tuple))),
         pid=7 if ran and phase is not Phase.STARTING else None,
         started_at=draw(TIMES) if ran and phase is not Phase.STARTING else None,
-        ready=phase is Phase.RUNNING and draw(st.booleans()),
+        able_since=draw(TIMES if ready else st.none() | TIMES) if phase is Phase.RUNNING else None,
+        ready=ready,
         reason=draw(st.sampled_from([None, "Outdated", "StopTimeout"])),
         deadline=draw(TIMES if phase in (Phase.STARTING, Phase.STOPPING) else st.none() | TIMES),
     )
@@ -125,7 +128,7 @@ def test_each_phase_but_stopped_can_be_reached_and_left_by_the_table():
 
 def running(**state):
     """A worker that runs since time 0."""
-    return Worker("u", "web", SPEC, 1, Phase.RUNNING, 0.0, pid=7, started_at=0.0, ready=True, **state)
+    return Worker("u", "web", SPEC, 1, Phase.RUNNING, 0.0, pid=7, started_at=0.0, able_since=0.0, ready=True, **state)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +228,28 @@ def test_ready_comes_and_goes():
     well = observe(sick, Ready("u"), Policy(), 3.0)
     assert (well.ready, well.reason) == (True, None)
     assert observe(well, Ready("u"), Policy(), 4.0) is well
+
+
+def test_ready_when_it_says_so():
+    """With `notify` a worker is ready when it has said so and `min_ready` has passed since, however long it lived."""
+    policy = Policy(ready="notify", min_ready=5.0)
+    alive = observe(lifecycle.begin(Start("u", "web", SPEC, "Created"), 1, History(), 0.0), Spawned("u", 7), policy, 1.0)
+    assert (alive.phase, alive.ready, alive.deadline) == (Phase.RUNNING, False, None)
+    said = observe(alive, Ready("u"), policy, 9.0)
+    assert (said.ready, said.deadline) == (False, 14.0)
+    assert observe(said, Ready("u"), policy, 10.0) is said
+    assert observe(said, Elapsed("u"), policy, 14.0).ready
+    assert observe(alive, Ready("u"), Policy(ready="notify"), 9.0).ready
+
+
+def test_not_ready_while_it_was_about_to_be():
+    """A worker that says it cannot serve before its `min_ready` has passed must say anew that it can."""
+    policy = Policy(min_ready=5.0)
+    waiting = observe(lifecycle.begin(Start("u", "web", SPEC, "Created"), 1, History(), 0.0), Spawned("u", 7), policy, 1.0)
+    sick = observe(waiting, NotReady("u", "ProbeFailed"), policy, 2.0)
+    assert (sick.ready, sick.deadline, sick.reason) == (False, None, "ProbeFailed")
+    assert observe(sick, Elapsed("u"), policy, 6.0) is sick
+    assert observe(sick, Ready("u"), policy, 7.0).deadline == 12.0
 
 
 def test_a_process_that_appears_while_it_is_stopped():
