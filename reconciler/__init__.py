@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from reconciler.core.status import SetStatus, Snapshot, WorkerStatus
     from reconciler.core.worker import Phase
     from reconciler.drivers import Driver
+    from reconciler.drivers.again import fork_worker_process
+    from reconciler.drivers.forking import fork_worker
+    from reconciler.sockets import listen
     from reconciler.sources import Reading, Source
 
 __version__ = "0.1.0"
@@ -48,6 +51,9 @@ __all__ = [
     "WorkerSet",
     "WorkerSpec",
     "WorkerStatus",
+    "fork_worker",
+    "fork_worker_process",
+    "listen",
 ]
 
 _ELSEWHERE = {
@@ -60,6 +66,9 @@ _ELSEWHERE = {
     "Snapshot": "core.status",
     "Source": "sources",
     "WorkerStatus": "core.status",
+    "fork_worker": "drivers.forking",
+    "fork_worker_process": "drivers.again",
+    "listen": "sockets",
 }
 
 

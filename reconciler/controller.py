@@ -8,17 +8,19 @@ process stays safe to fork. asyncio is imported after the first turn, so that wo
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from reconciler import __version__
+from reconciler.bells import Answer, Bells
 from reconciler.core import event
 from reconciler.core.event import Event
-from reconciler.core.override import Scale
+from reconciler.core.override import scaled, step_of
 from reconciler.core.spec import Policy
 from reconciler.drivers import Driver
-from reconciler.engine import Engine, Publish
+from reconciler.engine import Engine
+from reconciler.publishing import Publish, Publisher
 from reconciler.signals import SignalCounter
 from reconciler.sources import Source
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from reconciler.core.status import Snapshot
+    from reconciler.output import Relay
 
 AFTER_ERROR = 1.0
 """Seconds until the next turn after one that failed by a fault of our own."""
@@ -45,6 +48,11 @@ class Controller:
 
     A `Source` may stand in the place of `update`, and a `Driver` in that of `fork`; without `fork`, `update` returns
     `SetSpec`s, which are started as local commands.
+
+    Three attributes may be set before it runs. `publish` is given the events. `hooks` has functions by the name of a
+    signal that are called when `run` takes it, before anything else comes of it; one of TERM or INT may return the name
+    of the signal that workers are asked to end with, in the place of their policy's. With `replace_all`, HUP and
+    `reload` replace every worker whether it differs or not: all new ones are started, then all old ones stopped.
     """
 
     def __init__(  # noqa: PLR0913  six is the house's limit
@@ -57,19 +65,36 @@ class Controller:
         interval: float | None = None,
         scale: Callable[[int], None] | None = None,
     ) -> None:
-        self.publish: Publish | None = None
+        self._events = Publisher()
+        self.hooks: dict[str, Callable[[], Any]] = {}
         self._engine = Engine(
-            _source_of(update, key, policy, interval), _driver_of(fork), self._tell, f"{os.urandom(3).hex()}-"
+            _source_of(update, key, policy, interval), _driver_of(fork), self._events.tell, f"{os.urandom(3).hex()}-"
         )
+        self._output: Relay | None = getattr(self._engine.driver, "output", None)
         self._scale = scale
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._watched: dict[int, Callable[[], Any]] = {}
+        self._bells: Bells | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._settled: list[asyncio.Future[Snapshot]] = []
-        self._held: list[Event] | None = None
         self._began = 0.0
         self._last: Snapshot | None = None
+
+    @property
+    def publish(self) -> Publish | None:
+        """What is given the events, some at a time; None before the first where the user set none."""
+        return self._events.receiver
+
+    @publish.setter
+    def publish(self, receiver: Publish | None) -> None:
+        self._events.receiver = receiver
+
+    @property
+    def replace_all(self) -> bool:
+        """Whether HUP and `reload` replace workers that do not differ, too."""
+        return self._engine.replace_all
+
+    @replace_all.setter
+    def replace_all(self, value: bool) -> None:
+        self._engine.replace_all = value
 
     def run(self, *, once: bool = False) -> "Snapshot":
         """Own the process's signals and block until stopped by one; return the last state in which workers ran.
@@ -102,8 +127,8 @@ class Controller:
         try:
             if not self._began:
                 self._begin()
-            self._loop = asyncio.get_running_loop()
-            self._stopped = self._loop.create_future()
+            loop = asyncio.get_running_loop()
+            self._bells, self._stopped = Bells(loop), loop.create_future()
             self._turn()
             await asyncio.shield(self._stopped)
         except asyncio.CancelledError:
@@ -134,15 +159,15 @@ class Controller:
 
         Returns at once, and may be called from any thread.
         """
-        if self._loop is None:
+        if self._bells is None:
             self._leave()
         else:
-            self._loop.call_soon_threadsafe(self._leave)
+            self._bells.call(self._leave)
 
     def reload(self) -> None:
         """Read the source again, now. Returns at once, and may be called from any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._urgent)
+        if self._bells is not None:
+            self._bells.call(self._urgent)
 
     def status(self) -> "Snapshot":
         """The state of all sets and workers at this moment."""
@@ -152,10 +177,15 @@ class Controller:
 
     def _begin(self) -> None:
         """The first turn: what is wanted is started before anything else is loaded."""
+        if "PREFORK" in os.environ:
+            raise RuntimeError(
+                "this process was started as a worker, and would become a second controller; "
+                "call reconciler.worker.context before the controller is run"
+            )
         self._began = time.monotonic()
         source = str(getattr(self._engine.source, "path", "update"))
-        self._held = []
-        self._tell(
+        self._events.hold()
+        self._events.tell(
             [Event(event.CONTROLLER_STARTED, extra={"pid": os.getpid(), "version": __version__, "source": source})]
         )
         self._guarded(urgent=True)
@@ -164,21 +194,19 @@ class Controller:
 
         import reconciler.core.status  # noqa: F401, PLC0415
 
-        held, self._held = self._held, None
-        self._tell(held)
+        self._events.release()
 
     def _turn(self, *, read: bool = False, urgent: bool = False) -> None:
         """One turn, after which the timer and the watched descriptors are what the engine needs next."""
-        if self._loop is None or self._stopped is None or self._stopped.done():
+        if self._bells is None or self._stopped is None or self._stopped.done():
             return
         wake_at = self._guarded(read=read, urgent=urgent)
-        if self._timer is not None:
-            self._timer.cancel()
         if self._engine.stopped:
+            self._bells.cancel()
             self._stopped.set_result(None)
         else:
-            self._timer = self._loop.call_at(wake_at, self._turn)
-            self._watch()
+            self._bells.wake_at(wake_at, self._turn)
+            self._watch(self._bells)
         self._tell_settled()
 
     def _tell_settled(self) -> None:
@@ -195,20 +223,13 @@ class Controller:
         try:
             return self._engine.turn(now, read=read, urgent=urgent)
         except Exception as error:  # noqa: BLE001  whatever it is, the workers must not be left alone
-            self._report(error)
+            self._events.report(error)
             return now + AFTER_ERROR
 
-    def _report(self, error: BaseException) -> None:
-        import traceback  # noqa: PLC0415  only for faults
-
-        message = traceback.format_exception_only(error)[-1].rstrip()  # it shows also what str() cannot
-        extra = {"message": message, "traceback": traceback.format_exc()[-2000:]}
-        self._tell([Event(event.CONTROLLER_ERROR, extra=extra)])
-
-    def _leave(self) -> None:
+    def _leave(self, signal: str | None = None) -> None:
         if not self._engine.stopping:
             self._last = self.status()
-        self._engine.stop(time.monotonic())
+        self._engine.stop(time.monotonic(), signal)
         self._turn()
 
     def _abandon(self) -> None:
@@ -218,8 +239,8 @@ class Controller:
             driver.kill(uid)
 
     def _ring(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._turn)
+        if self._bells is not None:
+            self._bells.call(self._turn)
 
     def _urgent(self) -> None:
         self._turn(urgent=True)
@@ -227,17 +248,20 @@ class Controller:
     def _look(self) -> None:
         self._turn(read=True)
 
-    def _watch(self) -> None:
-        """Watch the descriptors that driver and source have at this moment."""
-        bells = ((self._engine.driver.fileno(), self._turn), (self._engine.source.fileno(), self._look))
-        wanted: dict[int, Callable[[], Any]] = {fd: answer for fd, answer in bells if fd is not None}
-        if wanted == self._watched or self._loop is None:
-            return
-        for fd in self._watched.keys() - wanted.keys():
-            self._loop.remove_reader(fd)
-        for fd in wanted.keys() - self._watched.keys():
-            self._loop.add_reader(fd, wanted[fd])
-        self._watched = wanted
+    def _watch(self, bells: Bells) -> None:
+        """Watch the descriptors that driver, source and output have at this moment."""
+        ringing: list[tuple[int | None, Answer]] = [
+            (self._engine.driver.fileno(), self._turn),
+            (self._engine.source.fileno(), self._look),
+        ]
+        if self._output is not None:
+            ringing.append((self._output.fileno(), self._pump))
+        bells.watch({fd: answer for fd, answer in ringing if fd is not None})
+
+    def _pump(self) -> None:
+        """Pass on what workers wrote, which needs no turn of the engine."""
+        if self._output is not None:
+            self._events.tell(self._output.pump())
 
     # ---------------------------------------------------------------------------------------------- run and its signals
 
@@ -277,31 +301,32 @@ class Controller:
         """Any number of HUPs is one; of the others each counts."""
         step = {"TTIN": count, "TTOU": -count}.get(name, 0)
         scaled = step != 0 and not self._engine.stopping and self._rescale(step)
-        means = scaled or name in ("HUP", "TERM", "INT")
+        means = scaled or name in self.hooks or name in ("HUP", "TERM", "INT")
         told = Event(event.CONTROLLER_SIGNALLED, reason=None if means else "Ignored", extra={"signal": name})
-        self._tell([told])
+        self._events.tell([told])
+        asked = None
+        if name in self.hooks and not self._engine.stopping:
+            answer = self._events.call(self.hooks[name])
+            asked = answer if f"SIG{answer}" in signal.Signals.__members__ else None
         if name in ("TERM", "INT"):
             for _ in range(min(count, 2)):
-                self._leave()
-        elif name == "HUP" or scaled:
-            self._turn(urgent=not self._engine.stopping and (name == "HUP" or self._scale is not None))
+                self._leave(asked)
+        elif name == "HUP":
+            self._turn(urgent=not self._engine.stopping)
+        elif scaled:
+            self._turn(read=self._scale is not None)
 
     def _rescale(self, step: int) -> bool:
         """So many workers more or fewer, by the user's `scale`, or where there is just one set made from a spec."""
         if self._scale is not None:
-            try:
-                for _ in range(abs(step)):
-                    self._scale(1 if step > 0 else -1)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code may raise whatever it likes
-                self._report(error)
+            for _ in range(abs(step)):
+                self._events.call(self._scale, 1 if step > 0 else -1)
             return True
-        sets = list(self._engine.desired.values())
-        if len(sets) != 1 or sets[0].template is None or sets[0].template.suspend:
-            return False
-        replicas = max(0, len(sets[0].workers) + step)
-        self._engine.override([Scale(sets[0].name, replicas)], time.monotonic())
-        self._tell([Event(event.CONTROLLER_SCALED, name=sets[0].name, extra={"replicas": replicas})])
-        return True
+        scale = step_of(self._engine.desired, step)
+        if scale is not None:
+            self._engine.override(scaled(self._engine.overrides, scale), time.monotonic())
+            self._events.tell([Event(event.CONTROLLER_SCALED, name=scale.set_name, extra={"replicas": scale.replicas})])
+        return scale is not None
 
     async def _drain(self) -> None:
         import asyncio  # noqa: PLC0415  see the top of the file
@@ -313,35 +338,15 @@ class Controller:
             self.stop()
 
     def _close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._loop is not None:
-            for fd in self._watched:
-                self._loop.remove_reader(fd)
-        self._loop = self._timer = None
-        self._watched = {}
+        if self._bells is not None:
+            self._bells.close()
+            self._bells = None
         self._engine.source.close()
         self._engine.driver.close()
+        if self._output is not None:
+            self._events.tell(self._output.close())
         uptime = round(time.monotonic() - self._began, 3)
-        self._tell([Event(event.CONTROLLER_STOPPED, extra={"uptime_s": uptime})])
-
-    def _tell(self, events: Sequence[Event]) -> None:
-        if self._held is not None:
-            self._held += events
-            return
-        if self.publish is None:
-            from reconciler.log import default_log  # noqa: PLC0415  only where the user gave no other
-
-            self.publish = default_log()
-        try:
-            self.publish(events)
-        except Exception as error:  # noqa: BLE001  a receiver of the user's must not end the controller
-            from reconciler.log import EventLog  # noqa: PLC0415  likewise
-
-            self.publish = EventLog()
-            message = f"the receiver of events failed, they go to stderr from now on: {type(error).__name__}: {error}"
-            with suppress(Exception):  # what cannot even be rendered is lost; the workers are not
-                self.publish([*events, Event(event.CONTROLLER_ERROR, extra={"message": message})])
+        self._events.tell([Event(event.CONTROLLER_STOPPED, extra={"uptime_s": uptime})])
 
 
 def _source_of(
@@ -365,5 +370,6 @@ def _driver_of(fork: Callable[[Any], Any] | Driver | None) -> Driver:
     if hasattr(fork, "start"):
         return cast("Driver", fork)
     from reconciler.drivers.callback import CallbackDriver  # noqa: PLC0415  likewise
+    from reconciler.output import Relay  # noqa: PLC0415  likewise
 
-    return CallbackDriver(fork)
+    return CallbackDriver(fork, Relay())

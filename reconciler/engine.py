@@ -14,7 +14,7 @@ from reconciler.core import event
 from reconciler.core.action import Action, Kill, Start, Stop
 from reconciler.core.actual import Actual
 from reconciler.core.event import Event
-from reconciler.core.override import Override, apply, still_meant
+from reconciler.core.override import Override, apply, replaced, still_meant, stopped_by
 from reconciler.core.reconcile import reconcile
 from reconciler.core.rollout import is_reached
 from reconciler.core.spec import WorkerSet
@@ -30,24 +30,29 @@ RELIST = 25.0
 STARTS_PER_TURN = 256
 """How many workers are started before signals and exits get their turn again."""
 
-Publish = Callable[[Sequence[Event]], None]
-
 
 class Engine:
-    """The controller's state and its one verb, `turn`. `run` begins the uids of all workers of this engine's life."""
+    """The controller's state and its one verb, `turn`. `run` begins the uids of all workers of this engine's life.
 
-    def __init__(self, source: Source, driver: Driver, publish: Publish, run: str = "") -> None:
+    With `replace_all` an urgent reading that has an answer replaces every worker, whether it differs or not.
+    """
+
+    def __init__(
+        self, source: Source, driver: Driver, publish: Callable[[Sequence[Event]], None], run: str = ""
+    ) -> None:
         self.source = source
         self.driver = driver
         self.actual = Actual(run)
         self.desired: Mapping[str, WorkerSet] = {}
         self.overrides: tuple[Override, ...] = ()
         self.stopping = False
+        self.replace_all = False
         self._publish = publish
         self._sourced: Mapping[str, WorkerSet] | None = None
         self._failed = False
         self._read_at: float | None = None
         self._relist_at = 0.0
+        self._serial = 0
         self._converged = False
 
     def turn(self, now: float, *, read: bool = False, urgent: bool = False) -> float:
@@ -67,14 +72,19 @@ class Engine:
         wake_at = reconcile(self.desired, self.actual, now).wake_at
         return min(at for at in (wake_at, self._read_at, self._relist_at) if at is not None)
 
-    def stop(self, now: float) -> None:
-        """Want nothing any more. Asked again, let every deadline be now. Takes effect with the next turn."""
+    def stop(self, now: float, signal: str | None = None) -> None:
+        """Want nothing any more. Asked again, let every deadline be now. Takes effect with the next turn.
+
+        Workers are asked to end by `signal` (its name without SIG), or else by the one of their policy.
+        """
         if self.stopping:
             self._publish(self.actual.hasten(now))
             return
         self.stopping = True
         self._read_at = None
         self._publish([Event(event.CONTROLLER_STOPPING, extra={"workers": len(self.actual.workers)})])
+        if signal is not None:
+            self.actual.want({name: stopped_by(wanted, signal) for name, wanted in self.desired.items()}, now)
         self.desired = {}
         self.actual.want({}, now, "ControllerStopping")
 
@@ -106,12 +116,15 @@ class Engine:
         return snapshot(self.desired, self.actual, now, stopping=self.stopping, sourced=self._sourced is not None)
 
     def _read(self, now: float, *, urgent: bool) -> list[Event]:
-        reading = self.source.read(now, urgent=urgent)
+        reading, known = self.source.read(now, urgent=urgent), self._sourced
         self._read_at = reading.wake_at
         self._failed = any(told.event == event.SOURCE_FAILED for told in reading.events)
         if reading.sets is not None:
             self.overrides = still_meant(self.overrides, self._sourced or {}, reading.sets)
             self._want(reading.sets, now)
+        if self.replace_all and urgent and reading.answered and known is not None:
+            self._serial += 1
+            self.override(replaced(self.overrides, self._sourced or {}, self._serial), now)
         self._relist_at = now
         return [self._with_generation(told) for told in reading.events]
 

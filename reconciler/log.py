@@ -5,88 +5,18 @@ when it reads again; it never blocks or ends the controller. A line is one write
 lines of several processes which share a pipe do not mix, and hostile text in a value can neither forge nor break one.
 """
 
-import errno
 import json
 import os
-import select
-import signal
-import stat
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from reconciler.core import event
 from reconciler.core.event import CATALOGUE, Event
+from reconciler.lines import LONGEST, writer_of
 
 Format = Literal["console", "json"]
 
-LONGEST = 4096
-"""Bytes; POSIX keeps writes to a pipe whole up to this size on Linux."""
-
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-
-class LineWriter:
-    """Writes lines to a descriptor that other processes share, without ever waiting for it.
-
-    The descriptor's own flags are left alone: O_NONBLOCK would be seen by everyone who shares it. A pipe or terminal is
-    opened a second time instead, a socket is told with each send, and a file never blocks.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._rest = b""
-        self._send: Callable[[bytes], int] = self._choose(fd)
-
-    def write(self, line: bytes) -> bool:
-        """Whether the whole line was written, or will be as the beginning of the next write."""
-        try:
-            if self._rest:
-                self._rest = self._rest[self._send(self._rest) :]
-                if self._rest:
-                    return False
-            self._rest = line[self._send(line) :]
-        except OSError:  # no room, no reader, no disk: whatever it is, the event is lost and the controller goes on
-            return False
-        return True
-
-    def _choose(self, fd: int) -> Callable[[bytes], int]:
-        try:
-            mode = os.fstat(fd).st_mode
-        except OSError:
-            return self._when_ready
-        if stat.S_ISREG(mode):
-            return self._direct
-        if stat.S_ISSOCK(mode):
-            import socket  # noqa: PLC0415  only a socket needs it
-
-            connection = socket.socket(fileno=os.dup(fd))
-            return lambda data: connection.send(data, socket.MSG_DONTWAIT)
-        try:
-            self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError:
-            return self._when_ready
-        weakref.finalize(self, os.close, self._fd)
-        return self._to_terminal if os.isatty(self._fd) else self._direct
-
-    def _direct(self, data: bytes) -> int:
-        return os.write(self._fd, data)
-
-    def _to_terminal(self, data: bytes) -> int:
-        """In the background of a terminal with `stty tostop` a write is answered by TTOU, unless that is blocked."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-        try:
-            return os.write(self._fd, data)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def _when_ready(self, data: bytes) -> int:
-        """For what cannot be opened again: a pipe with room takes `LONGEST` bytes without blocking."""
-        poller = select.poll()
-        poller.register(self._fd, select.POLLOUT)
-        if not poller.poll(0):
-            raise BlockingIOError(errno.EAGAIN, "no room")
-        return os.write(self._fd, data)
 
 
 class EventLog:
@@ -96,7 +26,7 @@ class EventLog:
         self._fd = fd
         self._form: Format = form or ("console" if os.isatty(fd) else "json")
         self._least = LEVELS[level]
-        self._writer = LineWriter(fd)
+        self._writer = writer_of(fd)
         self._render: Callable[[str, str, dict[str, Any]], bytes] | None = None
         self.dropped = 0
 

@@ -1,7 +1,8 @@
 """Signals as counts: how often each came since they were last taken, and one descriptor that tells of any.
 
 Rule: a handler only counts and rings. A thousand of one signal are one ring and one number, so that a storm of one kind
-can neither be lost count of nor crowd out another; what a signal means is for whoever takes it.
+can neither be lost count of nor crowd out another; what a signal means is for whoever takes it. A forked child has its
+signals back before its own code runs, and never rings in its parent.
 """
 
 import os
@@ -10,6 +11,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from types import FrameType
 from typing import Any
+
+from reconciler.hygiene import let_go_in_children
 
 _MOST = 1000  # beyond that nobody needs to know
 
@@ -23,6 +26,7 @@ class SignalCounter:
         self._before: dict[int, Any] = {}
         # The byte is written where the signal strikes: a handler in Python runs only when whatever waits has returned.
         self._bell_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        let_go_in_children(self, SignalCounter._let_go)
         for name in names:
             self.add(name)
 
@@ -43,11 +47,27 @@ class SignalCounter:
         return counts
 
     def close(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Give the signals back to whoever had them. Asked again, or in a forked child, it does nothing."""
+        if self._read < 0:
+            return
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(self._bell_before)
-        os.close(self._read)
+        self._close()
+
+    def _let_go(self) -> None:
+        if self._read < 0:
+            return
+        # Whosever bell it is, it rings in the parent; and the number of ours will soon be that of something else.
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            if signal.getsignal(number) == self._count:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._close()
+
+    def _close(self) -> None:
+        read, self._read = self._read, -1
+        os.close(read)
         os.close(self._write)
 
     def _count(self, number: int, _frame: FrameType | None) -> None:

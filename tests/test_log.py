@@ -1,5 +1,6 @@
 """Events on their way out: a line is whole or not there, and nobody who reads it is a danger."""
 
+import contextlib
 import errno
 import fcntl
 import gc
@@ -15,7 +16,8 @@ import pytest
 from processes import descriptors, run_script
 
 from reconciler.core.event import CATALOGUE, Event
-from reconciler.log import LONGEST, EventLog, LineWriter, printable, renderer
+from reconciler.lines import LONGEST, LineWriter, writer_of
+from reconciler.log import EventLog, printable, renderer
 
 READY = Event("worker.ready", "web-0", "web", 0, "run-1", 42, 1)
 
@@ -175,7 +177,7 @@ def test_file_that_may_not_grow(tmp_path):
     done = run_script(
         """
         import os, resource, sys
-        from reconciler.log import LineWriter
+        from reconciler.lines import LineWriter
         resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))
         writer = LineWriter(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT))
         print(writer.write(b"1234567" + bytes([10])), writer.write(b"1234567" + bytes([10])))
@@ -222,6 +224,58 @@ def test_descriptor_is_given_back(pipe):
     gc.collect()
 
     assert descriptors() == before
+
+
+def test_many_lines_at_once(pipe):
+    """Of many lines as many are taken as stay whole in a pipe; of one that is longer the rest goes first next time."""
+    ours, theirs = pipe
+    writer = LineWriter(theirs)
+    lines = b"x" * 999 + b"\n"
+
+    assert writer.put(lines * 10) == 4000
+    with pytest.raises(BlockingIOError):
+        writer.put(lines * 10, 4000)
+    assert drained(ours) == lines * 4
+    assert writer.put(b"y\n" + b"x" * 9999 + b"\n") == 2
+    assert writer.put(b"y\n" + b"x" * 9999 + b"\n", 2) == 10_000
+    assert writer.unfinished
+    text = drained(ours)
+    while writer.unfinished:
+        with contextlib.suppress(BlockingIOError):
+            writer.finish()
+        text += drained(ours)
+    assert text == b"y\n" + b"x" * 9999 + b"\n"
+
+
+def test_one_writer_for_each_reader(pipe, tmp_path):
+    """Descriptors of one pipe have one writer, also once the first of them is closed; each of a file has its own."""
+    ours, theirs = pipe
+    again = os.dup(theirs)
+    writer = writer_of(theirs)
+    with (tmp_path / "one").open("wb") as one, (tmp_path / "one").open("wb") as same:
+        assert writer_of(again) is writer
+        assert writer_of(one.fileno()) is writer_of(one.fileno())
+        kept = writer_of(one.fileno())
+        assert kept not in (writer, writer_of(same.fileno()))
+    os.close(theirs)
+    assert writer.write(b"line\n")
+    assert drained(ours) == b"line\n"
+    os.close(again)
+
+
+def test_number_that_leads_elsewhere_by_now(pipe):
+    """A descriptor's number that was closed and given again has a writer of what it leads to now."""
+    ours, theirs = pipe
+    writer = writer_of(theirs)
+    fresh, fresh_theirs = os.pipe()
+    os.dup2(fresh_theirs, theirs)
+    os.close(fresh_theirs)
+
+    assert writer_of(theirs) is not writer
+    assert writer_of(theirs).write(b"line\n")
+    assert drained(fresh) == b"line\n"
+    assert drained(ours) == b""
+    os.close(fresh)
 
 
 # ------------------------------------------------------------------------------------------------------------- EventLog

@@ -47,6 +47,7 @@ CONTROLLER_ERROR = "controller.error"
 CONTROLLER_STOPPING = "controller.stopping"
 CONTROLLER_STOPPED = "controller.stopped"
 EVENTS_DROPPED = "events.dropped"
+OUTPUT_DROPPED = "output.dropped"
 
 
 @attrs.frozen
@@ -119,6 +120,12 @@ _KINDS = (
     Kind(CONTROLLER_STOPPING, "info", "Every worker is being stopped.", ("workers",)),
     Kind(CONTROLLER_STOPPED, "info", "Nothing runs any more.", ("uptime_s",)),
     Kind(EVENTS_DROPPED, "warning", "Events could not be written for want of a reader, and are lost.", ("count",)),
+    Kind(
+        OUTPUT_DROPPED,
+        "warning",
+        "So many lines that workers wrote found no reader in time, and are lost.",
+        ("count", "stream"),
+    ),
 )
 
 CATALOGUE: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})

@@ -8,18 +8,20 @@ would edit the parent's set), signals have their default handlers, and the wake-
 the same process, not made inside the callable, only have our descriptors closed.
 
 The controller starts no thread, so that it is safe to fork; a program that has threads must use a callable that also
-execs, such as one with `subprocess`.
+execs, such as one with `subprocess` or `fork_worker_process`.
 """
 
 import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from reconciler.core.spec import WorkerSpec
-from reconciler.drivers.process import Child, ProcessTable
+from reconciler.drivers.forking import default_signals, exit_status, flush
+from reconciler.drivers.nursery import Nursery, Output
+from reconciler.drivers.process import Child, ProcessTable, destroy
 
 _EX_SOFTWARE = 70
 
@@ -32,14 +34,18 @@ class CallbackDriver(ProcessTable):
     lead a group or session is stopped with that group, any other alone.
     """
 
-    def __init__(self, fork: Callable[[Any], Any]) -> None:
+    def __init__(self, fork: Callable[[Any], Any], output: Output | None = None) -> None:
         super().__init__()
+        self.output = output
         self._fork = fork
         self._asking = False
         self._mask: set[int] = set()
 
     def start(self, uid: str, set_name: str, spec: WorkerSpec) -> None:  # noqa: ARG002
-        """See `Driver`. Stages of a failure: fork, descriptors. KeyboardInterrupt alone is let through."""
+        """See `Driver`. Stages of a failure: fork, descriptors. KeyboardInterrupt alone is let through.
+
+        What was started by our own functions and is not the answer is killed, so that no process is lost.
+        """
         # Other code of the user's may wait for children too (starting a process by subprocess or multiprocessing does
         # so for those that have ended), and would take their status.
         self._gather()
@@ -49,13 +55,16 @@ class CallbackDriver(ProcessTable):
             self._fail(uid, "descriptors", error)
             return
         controller = os.getpid()
-        _flush()  # else each child would write again what is still in our buffers
+        nursery = self.nursery({"RECONCILER_KEY": str(spec.key), "RECONCILER_UID": uid})
+        flush()  # else each child would write again what is still in our buffers
         self._asking = True
         try:
-            answer = self._fork(spec.payload)
+            with nursery.opened():
+                answer = self._fork(spec.payload)
         except BaseException as error:
             if os.getpid() != controller:
                 _leave(error)
+            _bury(nursery.born)
             if isinstance(error, KeyboardInterrupt):
                 raise
             self._fail(uid, "fork", error)
@@ -64,21 +73,28 @@ class CallbackDriver(ProcessTable):
             self._asking = False
         if os.getpid() != controller:
             _leave(None)
-        self._accept(uid, answer)
+        accepted = self._accept(uid, answer)
+        _bury([pid for pid in nursery.born if pid != accepted])
 
-    def _accept(self, uid: str, answer: Any) -> None:
+    def nursery(self, names: Mapping[str, str] | None = None) -> Nursery:
+        """What workers are given that our own functions make for this driver; `names` for their environment."""
+        return Nursery(self.output, names or {}, self._notify_address)
+
+    def _accept(self, uid: str, answer: Any) -> int | None:
+        """Follow the answer's process, and return its pid if there is one."""
         pid: Any
         try:
             pid = answer if isinstance(answer, int) else getattr(answer, "pid", None)
         except Exception as error:  # noqa: BLE001  a property of the user's
             self._fail(uid, "fork", error)
-            return
+            return None
         problem = self._problem(answer, pid)
         if problem is not None:
             self._fail(uid, "fork", f"fork(worker) must return the pid of a new child or an object with it: {problem}")
-            return
+            return None
         _disown(pid)
         self._track(uid, pid, answer)
+        return int(pid)
 
     def _problem(self, answer: Any, pid: Any) -> str | None:
         """Why this cannot be the pid of a new worker, or None."""
@@ -120,15 +136,7 @@ class CallbackDriver(ProcessTable):
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
         if self._asking:
-            _default_signals()
-
-
-def _default_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            default_signals()
 
 
 def _leave(error: BaseException | None) -> NoReturn:
@@ -139,27 +147,18 @@ def _leave(error: BaseException | None) -> NoReturn:
         if error is None:
             print("reconciler: fork(worker) returned in the child; it must end there by os._exit", file=sys.stderr)  # noqa: T201
         elif isinstance(error, SystemExit):
-            status = _exit_status(error)
+            status = exit_status(error.code)
         else:
             sys.excepthook(type(error), error, error.__traceback__)
-    _flush()
+    flush()
     os._exit(status)
 
 
-def _exit_status(error: SystemExit) -> int:
-    """The status that the interpreter would end with."""
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code & 0xFF
-    print(error.code, file=sys.stderr)  # noqa: T201
-    return 1
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # None, closed, broken, or full: not ours to mend
-            stream.flush()
+def _bury(pids: Sequence[int]) -> None:
+    """End processes that nobody will follow."""
+    for pid in pids:
+        with contextlib.suppress(OSError):  # the user's code ended it and waited for it
+            destroy(pid)
 
 
 def _disown(pid: int) -> None:

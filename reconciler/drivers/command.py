@@ -20,10 +20,10 @@ from contextlib import contextmanager, suppress
 
 from reconciler.core import template
 from reconciler.core.spec import Command, Key, WorkerSpec
+from reconciler.drivers.nursery import PRIVATE
 from reconciler.drivers.process import ProcessTable
 
-# What a service manager told the controller, and means for it alone.
-_PRIVATE = (b"NOTIFY_SOCKET", b"LISTEN_FDS", b"LISTEN_PID", b"LISTEN_FDNAMES", b"WATCHDOG_USEC", b"WATCHDOG_PID")
+_PRIVATE = tuple(map(os.fsencode, PRIVATE))
 
 Limit = tuple[int, int]
 """A soft and a hard limit, in descriptors."""

@@ -41,6 +41,20 @@ def signal_process(pidfd: int, number: int) -> None:
         signal.pidfd_send_signal(pidfd, number)
 
 
+def signal_child(pid: int, number: int) -> None:
+    """Signal a child of this process, with the group that it leads; nothing happens to what is no child, or is gone."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # raises for what is no child of ours
+            if leads(pidfd, pid):
+                signal_group(pid, number)
+            else:
+                signal_process(pidfd, number)
+        finally:
+            os.close(pidfd)
+
+
 def remains(pidfd: int, pgid: int) -> bool:
     """Whether a group still has members, dead ones that nobody reaped among them, after its leader was reaped.
 

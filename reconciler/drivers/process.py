@@ -23,8 +23,9 @@ from typing import Any
 
 import attrs
 
-from reconciler.core.observation import Exited, Lost, Observation, Spawned, SpawnFailed
+from reconciler.core.observation import Exited, Lost, Observation, Ready, Spawned, SpawnFailed
 from reconciler.drivers import groups
+from reconciler.drivers.notices import Notices
 
 _BATCH = 256  # deaths dealt with in one poll; the descriptor stays readable if there are more
 _LONGEST_MESSAGE = 500
@@ -65,6 +66,7 @@ class ProcessTable:
         self._by_pid: dict[int, Child] = {}  # those whose number is still theirs
         self._by_pidfd: dict[int, Child] = {}  # those, and leftovers
         self._crowded: list[Child] = []  # ended ones whose group has members left, to be looked up
+        self._notices: Notices | None = None
         _tables.add(self)
 
     # The driver's part for processes that run
@@ -116,6 +118,9 @@ class ProcessTable:
         _tables.discard(self)
         for pidfd in self._by_pidfd:
             os.close(pidfd)
+        if self._notices is not None:
+            self._notices.close()
+            self._notices = None
         self._epoll.close()
         for table in (self._children, self._by_pid, self._by_pidfd):
             table.clear()
@@ -151,13 +156,20 @@ class ProcessTable:
         if lowest >= self._most_descriptors - _SPARE:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
+    def _notify_address(self) -> str:
+        """What NOTIFY_SOCKET is for workers; what they say there is listened to from now on. Raises OSError."""
+        if self._notices is None:
+            self._notices = Notices()
+            self._epoll.register(self._notices, select.EPOLLIN)
+        return self._notices.address
+
     def _track(self, uid: str, pid: int, handle: Any = None) -> None:
         """Follow a child of ours that nobody has reaped. If that fails it is killed: no pid is lost."""
         try:
             child = Child(uid, pid, os.pidfd_open(pid), handle)
             self._follow(child, child.pidfd)
         except OSError as error:
-            _destroy(pid)
+            destroy(pid)
             self._fail(uid, "descriptors", error)
             return
         self._children[uid] = self._by_pid[pid] = child
@@ -189,13 +201,21 @@ class ProcessTable:
 
     def _gather(self) -> None:
         for pidfd, _ in self._epoll.poll(0, _BATCH):
-            child = self._by_pidfd[pidfd]
-            if pidfd == child.pidfd:
+            child = self._by_pidfd.get(pidfd)
+            if child is None:
+                self._hear()
+            elif pidfd == child.pidfd:
                 self._leader_ended(child)
             else:
                 self._leftover_ended(child, pidfd)
         if self._crowded:
             self._look_for_leftovers()
+
+    def _hear(self) -> None:
+        for pid, lines in () if self._notices is None else self._notices.take():
+            child = self._by_pid.get(pid)
+            if child is not None and "READY=1" in lines:
+                self._answers.append(Ready(child.uid))
 
     def _leader_ended(self, child: Child) -> None:
         led = groups.leads(child.pidfd, child.pid)  # while it is unreaped
@@ -347,7 +367,7 @@ def _first_dead() -> int | None:
     return None if info is None else info.si_pid
 
 
-def _destroy(pid: int) -> None:
+def destroy(pid: int) -> None:
     """Kill an unreaped child of ours, with the group that it leads, and wait for the death, which is near."""
     if os.getpgid(pid) == pid:
         groups.signal_group(pid, SIGKILL)

@@ -20,12 +20,13 @@ class Reading:
 
     `sets` is the whole desired state by set name, or None where nothing changed since the last reading. `events` tell
     what was added, changed, removed, rejected, recovered or held. `wake_at` (seconds, monotonic) asks for another
-    `read` then, without a ring.
+    `read` then, without a ring. `answered` is False where the source had no answer: it failed, or said "no change".
     """
 
     sets: Mapping[str, WorkerSet] | None
     events: tuple[Event, ...] = ()
     wake_at: float | None = None
+    answered: bool = True
 
 
 class Source(Protocol):

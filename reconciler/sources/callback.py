@@ -67,7 +67,7 @@ class CallbackSource:
         try:
             result = self._update()
             if result is None:
-                return Reading(None, self._released(), wake_at)
+                return Reading(None, self._released(), wake_at, answered=False)
             values = self._keyed(result)
             sets, events = self._compared(values)
         except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code may raise whatever it likes
@@ -76,7 +76,7 @@ class CallbackSource:
 
             message = format_exception_only(error)[-1].rstrip()
             told = Event(event.SOURCE_FAILED, reason="UpdateFailed", extra={"message": message})
-            return Reading(None, (told,), wake_at)
+            return Reading(None, (told,), wake_at, answered=False)
         if not events and self._sets is not None:
             return Reading(None, self._released(), wake_at)
         self._sets, self._values = sets, values

@@ -9,6 +9,8 @@ controller's own loop waits on the descriptor. That module is not documented, so
 Once it rang, the bell is taken down until the next look hangs it up again. So rings are never gone through one by one,
 ten thousand of them a second wake nobody while a look is due anyway, and neither an overflow of the kernel's queue nor
 the end of a watch is a case of its own: each is a ring.
+
+A forked child shares the queue and its watches with its parent: it closes its descriptor, and takes nothing down.
 """
 
 import contextlib
@@ -25,6 +27,8 @@ from watchdog.observers.inotify_c import (
     inotify_init,
     inotify_rm_watch,
 )
+
+from reconciler.hygiene import let_go_in_children
 
 # Opening and reading are not among them: our own looks must not ring.
 _INSIDE = Mask(
@@ -67,6 +71,7 @@ class Doorbell:
         self._unread.register(self._queue, select.POLLIN)
         self._watches: list[WatchDescriptor] = []
         self._identity: tuple[int, int] | None = None
+        let_go_in_children(self, Doorbell.close)
 
     def fileno(self) -> int:
         """Readable when the bell rang."""
@@ -110,8 +115,11 @@ class Doorbell:
         return bool(self._unread.poll(0))
 
     def close(self) -> None:
-        """Free its descriptor."""
-        os.close(self._queue)
+        """Free its descriptor. Asked again, or in a forked child, it does nothing."""
+        if self._queue >= 0:
+            queue, self._queue = self._queue, -1
+            self._watches.clear()
+            os.close(queue)
 
     def _watch(self, path: str, mask: Mask) -> None:
         watch = inotify_add_watch(self._queue, os.fsencode(path), mask)

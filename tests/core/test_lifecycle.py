@@ -233,7 +233,9 @@ def test_ready_comes_and_goes():
 def test_ready_when_it_says_so():
     """With `notify` a worker is ready when it has said so and `min_ready` has passed since, however long it lived."""
     policy = Policy(ready="notify", min_ready=5.0)
-    alive = observe(lifecycle.begin(Start("u", "web", SPEC, "Created"), 1, History(), 0.0), Spawned("u", 7), policy, 1.0)
+    alive = observe(
+        lifecycle.begin(Start("u", "web", SPEC, "Created"), 1, History(), 0.0), Spawned("u", 7), policy, 1.0
+    )
     assert (alive.phase, alive.ready, alive.deadline) == (Phase.RUNNING, False, None)
     said = observe(alive, Ready("u"), policy, 9.0)
     assert (said.ready, said.deadline) == (False, 14.0)
@@ -245,7 +247,9 @@ def test_ready_when_it_says_so():
 def test_not_ready_while_it_was_about_to_be():
     """A worker that says it cannot serve before its `min_ready` has passed must say anew that it can."""
     policy = Policy(min_ready=5.0)
-    waiting = observe(lifecycle.begin(Start("u", "web", SPEC, "Created"), 1, History(), 0.0), Spawned("u", 7), policy, 1.0)
+    waiting = observe(
+        lifecycle.begin(Start("u", "web", SPEC, "Created"), 1, History(), 0.0), Spawned("u", 7), policy, 1.0
+    )
     sick = observe(waiting, NotReady("u", "ProbeFailed"), policy, 2.0)
     assert (sick.ready, sick.deadline, sick.reason) == (False, None, "ProbeFailed")
     assert observe(sick, Elapsed("u"), policy, 6.0) is sick

@@ -12,15 +12,24 @@ from house.tree import PACKAGE, files, imports, module_of, shown, tree, yields
 
 FLOORS = {
     "core": 0,
-    "sources": 1,
-    "drivers": 1,
-    "log": 1,
-    "signals": 1,
-    "engine": 2,
-    "controller": 3,
-    "cli": 4,
-    "testing": 4,
-    "__main__": 5,
+    "context": 0,
+    "hygiene": 0,
+    "worker": 1,
+    "lines": 1,
+    "sources": 2,
+    "drivers": 2,
+    "log": 2,
+    "output": 2,
+    "signals": 2,
+    "sockets": 2,
+    "bells": 2,
+    "engine": 3,
+    "publishing": 3,
+    "controller": 4,
+    "cli": 5,
+    "prefork": 5,
+    "testing": 5,
+    "__main__": 6,
 }
 """Each room with its floor. A new module belongs to a room, or is one that is listed here."""
 

@@ -35,6 +35,9 @@ def test_the_public_names() -> None:
         "WorkerSet",
         "WorkerSpec",
         "WorkerStatus",
+        "fork_worker",
+        "fork_worker_process",
+        "listen",
     ]
 
 
