@@ -22,7 +22,7 @@ from reconciler.lines import writer_of
 LONGEST_LINE = 65536
 """Bytes without the newline. A longer line is cut there, and goes on in the next one."""
 
-LARGEST_QUEUE = 1 << 20
+LARGEST_QUEUE = 8 << 20
 """Bytes that wait for a slow reader, for each of the two streams."""
 
 _BLOCK = 65536  # what a pipe holds

@@ -7,6 +7,8 @@ read again, as in `workers = 2` and `greeting = "Good day"`, and only what diffe
 """
 
 import argparse
+import asyncio
+import contextlib
 import os
 import pathlib
 import socket
@@ -31,6 +33,8 @@ def serve(web: Web) -> None:
     """What a worker does: a small ASGI application under uvicorn, until it is asked to end."""
     import uvicorn  # noqa: PLC0415  the master has no use for it
 
+    worker.drain()
+
     async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             return
@@ -39,9 +43,20 @@ def serve(web: Web) -> None:
         await send({"type": "http.response.body", "body": body})
 
     class Server(uvicorn.Server):
+        capture_signals: Any = contextlib.nullcontext  # TERM is the drain's; uvicorn would raise it again at its end
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             worker.ready()
+
+        async def on_tick(self, counter: int) -> bool:
+            return worker.drain().is_set() or await super().on_tick(counter)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # uvicorn would at once close the connections that it accepted just before.
+            asyncio.get_running_loop().remove_reader(web.listener)
+            await asyncio.sleep(0.1)
+            await super().shutdown(sockets)
 
     Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False)).run([web.listener])
 
