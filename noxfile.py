@@ -61,6 +61,12 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, beside a bare Python loop; see `-- --help`. Asserts nothing, and takes some minutes."""
-    session.install(".")
+    """Measure, and assert nothing; takes some minutes. The arguments are those of the first script.
+
+    Beside a bare Python loop; then what each way to fork costs; then requests per second beside `uvicorn --workers`,
+    for which wrk must be installed.
+    """
+    session.install(".", *group("servers"))
     session.run("python", "tests/bench/measure.py", *session.posargs)
+    session.run("python", "tests/bench/forks.py")
+    session.run("python", "tests/bench/throughput.py")

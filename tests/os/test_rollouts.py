@@ -165,7 +165,7 @@ def test_min_ready(specs):
 
         # The first events of all are written together, some time after they came about.
         assert ready["uid"] == started["uid"]
-        fleet.drop("api", *SLEEP, min_ready="300ms")
+        fleet.drop("api", *SLEEP, min_ready="900ms")
         times = [fleet.wait(name, key="api-0")["timestamp"] for name in ("worker.started", "worker.ready")]
         first, second = map(datetime.fromisoformat, times)
         assert (second - first).total_seconds() > 0.8
