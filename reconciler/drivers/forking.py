@@ -30,6 +30,8 @@ def fork_worker(target: Callable[..., Any], *args: Any) -> int:
     Raises RuntimeError if this process has other threads, and OSError if it cannot fork.
     """
     _refuse_threads()
+    import ctypes  # noqa: F401, PLC0415  what `follow_parent` needs: loaded once here, and not in every child
+
     nursery = current()
     environment = nursery.environment(os.environ)
     if len(gc.get_objects()) > _WORTH_FREEZING:

@@ -4,7 +4,7 @@ import itertools
 
 from core.scene import Scene, web
 
-from reconciler.core.override import RestartAsked, Scale, StayDown, apply
+from reconciler.core.override import RestartAsked, Scale, StayDown, apply, replaced, scaled, step_of, stopped_by
 from reconciler.core.spec import WorkerSet, WorkerSpec, expand
 
 WEB = expand(web(replicas=3))
@@ -89,3 +89,51 @@ def test_verbs_act_through_the_plan():
         scene.turn()
         assert scene.asked() == asked
     assert scene.status().converged
+
+
+def test_everything_replaced_at_once():
+    """To replace everything asks for all sets anew, each time once, and starts all new ones before old ones stop."""
+    first = replaced((Scale("web", 2),), {"web": WEB}, 1)
+    again = replaced(first, {"web": WEB}, 2)
+    assert again == (Scale("web", 2), RestartAsked("web", 2, at_once=True))
+    wanted = apply({"web": WEB}, again)["web"]
+    assert all(spec.digest != WEB.workers[key].digest for key, spec in wanted.workers.items())
+    assert wanted.policy.rollout.max_surge.of(2, round_up=True) == 2
+    assert wanted.policy.rollout.max_unavailable.amount == 0
+
+
+def test_a_scale_replaces_nothing_that_was_replaced():
+    """A scale takes the place of an earlier one, and leaves the digests of what was asked to restart."""
+    before = (Scale("web", 2), RestartAsked("web", 7))
+    after = scaled(before, Scale("web", 3))
+    assert after == (Scale("web", 3), RestartAsked("web", 7))
+    one, other = (apply({"web": WEB}, overrides)["web"].workers for overrides in (before, after))
+    assert one["web-0"] == other["web-0"]
+
+
+def test_a_step_needs_one_set_with_a_file():
+    """One more or fewer is meant where there is just one set that has a number, and never less than none."""
+    assert step_of({"web": WEB}, 1) == Scale("web", 4)
+    assert step_of({"web": WEB}, -5) == Scale("web", 0)
+    assert step_of({"web": WEB, "workers": LIBRARY}, 1) is None
+    assert step_of({"workers": LIBRARY}, 1) is None
+
+
+def test_another_stop_signal():
+    """A set can be stopped by another signal than its policy's, and by nothing else of it changed."""
+    quiet = stopped_by(WEB, "INT")
+    assert quiet.policy.stop.signal == "INT"
+    assert (quiet.workers, quiet.policy.rollout) == (WEB.workers, WEB.policy.rollout)
+
+
+def test_replacing_all_is_a_rollout_of_the_whole_set():
+    """A controller that replaces all starts the new ones first, at each urgent reading that has an answer."""
+    scene = Scene(web(replicas=2))
+    scene.engine.replace_all = True
+    before = set(scene.driver.processes)
+    scene.asked()
+    scene.engine.turn(scene.clock.now, urgent=True)
+    scene.advance(1.0)
+    assert len(scene.driver.processes) == 2
+    assert before.isdisjoint(scene.driver.processes)
+    assert [what.split()[0] for what in scene.asked()] == ["start", "start", "stop", "stop"]
