@@ -39,7 +39,9 @@ def serve(web: Web) -> None:
         if scope["type"] == "lifespan":
             return
         body = f"{web.greeting} from worker {web.key}, process {os.getpid()}\n".encode()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        # A client is told with its answer that this connection ends, so that it never asks again in vain.
+        headers = [(b"connection", b"close")] if worker.drain().is_set() else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     class Server(uvicorn.Server):
@@ -53,9 +55,12 @@ def serve(web: Web) -> None:
             return worker.drain().is_set() or await super().on_tick(counter)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            # uvicorn would at once close the connections that it accepted just before.
+            # uvicorn would at once close connections on which the next request is on its way.
             asyncio.get_running_loop().remove_reader(web.listener)
-            await asyncio.sleep(0.1)
+            for _ in range(20):
+                await asyncio.sleep(0.1)
+                if not self.server_state.connections:
+                    break
             await super().shutdown(sockets)
 
     Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False)).run([web.listener])
