@@ -125,10 +125,10 @@ class Controller:
         import asyncio  # noqa: PLC0415  see the top of the file
 
         try:
+            loop = asyncio.get_running_loop()
+            self._bells, self._stopped = Bells(loop), loop.create_future()  # before any fork, which lets go of them
             if not self._began:
                 self._begin()
-            loop = asyncio.get_running_loop()
-            self._bells, self._stopped = Bells(loop), loop.create_future()
             self._turn()
             await asyncio.shield(self._stopped)
         except asyncio.CancelledError:

@@ -1,14 +1,15 @@
 """`fork_worker_process`: this program once more, as a worker, with its context on its stdin.
 
-Rule: the new process is told everything and inherits nothing by chance: its context as one line of JSON in a sealed
-file, the descriptors that it was promised under their own numbers, and an environment without what was meant for the
-controller alone. It never becomes a second controller, since `PREFORK` says which of its two roles it has.
+Rule: the new process is told everything and inherits nothing by chance: its context as one line of JSON in a file that
+has no name, the descriptors that it was promised under their own numbers, and an environment without what was meant for
+the controller alone. It never becomes a second controller, since `PREFORK` says which of its two roles it has.
 """
 
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from reconciler import context
@@ -25,7 +26,8 @@ class HasDescriptor(Protocol):
 def fork_worker_process(worker: Any, args: Sequence[str] = (), *, fds: Iterable[int | HasDescriptor] = ()) -> int:
     """Run this program again as a worker and return its pid. To be called in `fork(worker)`.
 
-    The new process finds `worker` by `reconciler.worker.context`; its `sys.argv` is that of this one. `args` are for
+    The new process finds `worker` by `reconciler.worker.context`; its `sys.argv` is that of this one (a
+    script has its full path there if the working directory was changed since). `args` are for
     `ps` to show. The sockets in the worker, and `fds`, are what it inherits, each under its number. A worker may have
     a method `interpreter_options`, which returns such as `["-X", "dev"]`.
 
@@ -86,11 +88,12 @@ def _program_at(arguments: Sequence[str]) -> int:
 
 
 def _anchored(program: Sequence[str]) -> list[str]:
-    """The same program, found from any working directory: the interpreter knows the full path of a script."""
+    """The same program, found although the working directory was changed: Python knows a script's full path."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    if program and file and os.path.isabs(file) and os.path.basename(file) == os.path.basename(program[0]):  # noqa: PTH117, PTH119
-        return [file, *program[1:]]
-    return list(program)
+    if not program or not file or os.path.basename(file) != os.path.basename(program[0]):  # noqa: PTH119  texts
+        return list(program)
+    here = Path(program[0])
+    return list(program) if here.exists() and here.samefile(file) else [file, *program[1:]]
 
 
 def _options_of(worker: Any) -> list[str]:

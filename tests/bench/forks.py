@@ -2,8 +2,9 @@
 
     python tests/bench/forks.py --rounds 5
 
-Each way starts four workers under a controller. The time is from the call to the worker's first line of Python; the
-memory is each worker's proportional share (PSS), when all four have been collecting garbage for a moment.
+Each way starts four workers under a controller. The time is from the call to the worker's own code, which for those
+that start an interpreter includes loading it all again; the memory is each worker's proportional share (PSS), when all
+four have been collecting garbage for a moment.
 """
 
 import argparse
@@ -74,7 +75,7 @@ def pss(pid: int) -> float:
 
 
 def one_round(way: str) -> tuple[float, float]:
-    """The medians of four workers: ms to the first line of Python, and MiB."""
+    """The medians of four workers: ms to its own code, and MiB."""
     with tempfile.TemporaryDirectory() as path:
         program = [sys.executable, __file__, "--way", way, "--path", path]
         with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as master:
