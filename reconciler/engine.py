@@ -5,24 +5,23 @@ waits, and the same turn runs in production and in the simulated world. An event
 asked of the driver, in the order in which it came about.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.core import event
+from reconciler.core import event, narrate
 from reconciler.core.action import Action, Kill, Start, Stop
 from reconciler.core.actual import Actual
 from reconciler.core.event import Event
-from reconciler.core.override import Override, apply, replaced, still_meant, stopped_by
+from reconciler.core.override import Override, added, apply, replaced, step_of, still_meant, stopped_by
 from reconciler.core.reconcile import reconcile
-from reconciler.core.rollout import is_reached
 from reconciler.core.spec import WorkerSet
 from reconciler.drivers import Driver
 from reconciler.sources import Source
 
 if TYPE_CHECKING:
-    from reconciler.core.status import Snapshot
+    from reconciler.core.status import Snapshot, View
 
 RELIST = 25.0
 """Seconds after which the driver's list of the living is compared, where no reading of the source came before."""
@@ -96,11 +95,7 @@ class Engine:
     @property
     def settled(self) -> bool:
         """Whether nothing more will come about by itself: each set has converged, or has given up."""
-        given_up = (
-            known.progress.stalled or known.tally.failed or is_reached(known.tally, known.wanted.policy.rollout)
-            for known in map(self.actual.sets.get, self.actual.unconverged)
-            if known
-        )
+        given_up = (known.rests for known in map(self.actual.sets.get, self.actual.unconverged) if known)
         return (self._sourced is not None or self._failed) and all(given_up)
 
     def override(self, overrides: Sequence[Override], now: float) -> None:
@@ -109,11 +104,40 @@ class Engine:
         if self._sourced is not None and not self.stopping:
             self._want(self._sourced, now)
 
-    def status(self, now: float) -> "Snapshot":
-        """The state at `now`."""
+    def step(self, step: int, now: float) -> bool:
+        """So many workers more or fewer, where there is just one set that can be scaled; whether there is."""
+        scale = step_of(self.desired, step)
+        if scale is not None:
+            self.override(added(self.overrides, scale), now)
+            told = Event(event.CONTROLLER_SCALED, name=scale.set_name, extra={"replicas": scale.replicas})
+            self._publish([told])
+        return scale is not None
+
+    def next_serial(self) -> int:
+        """A number for a restart that is asked for; each is greater than all before."""
+        self._serial += 1
+        return self._serial
+
+    def reset(self, name: str, keys: Collection[Any], now: float) -> None:
+        """Forget the failures of these workers of a set. Takes effect with the next turn."""
+        self._publish(self.actual.reset(name, keys, now))
+
+    def signal(self, uid: str, signal: str) -> None:
+        """Send a signal (its name without SIG) to a worker that runs."""
+        self.driver.signal(uid, signal)
+        self._publish([narrate.signalled(self.actual.workers[uid], signal)])
+
+    def view(self) -> "View":
+        """The state as it is now, to take a snapshot of."""
+        from reconciler.core.status import View  # noqa: PLC0415  the first workers must not wait for it
+
+        return View(self._sourced, self.overrides, self.desired, self.actual, self.stopping)
+
+    def status(self) -> "Snapshot":
+        """The state at this moment."""
         from reconciler.core.status import snapshot  # noqa: PLC0415  the first workers must not wait for it
 
-        return snapshot(self.desired, self.actual, now, stopping=self.stopping, sourced=self._sourced is not None)
+        return snapshot(self.view())
 
     def _read(self, now: float, *, urgent: bool) -> list[Event]:
         reading, known = self.source.read(now, urgent=urgent), self._sourced
@@ -123,8 +147,7 @@ class Engine:
             self.overrides = still_meant(self.overrides, self._sourced or {}, reading.sets)
             self._want(reading.sets, now)
         if self.replace_all and urgent and reading.answered and known is not None:
-            self._serial += 1
-            self.override(replaced(self.overrides, self._sourced or {}, self._serial), now)
+            self.override(replaced(self.overrides, self._sourced or {}, self.next_serial()), now)
         self._relist_at = now
         return [self._with_generation(told) for told in reading.events]
 

@@ -15,7 +15,7 @@ import attrs
 from reconciler.core import backoff, lifecycle, narrate, rollout
 from reconciler.core.action import Action, Forget, Kill, Start, Stop
 from reconciler.core.event import Event
-from reconciler.core.observation import Elapsed, KillRequested, Lost, Observation, Spawned, StopRequested
+from reconciler.core.observation import Elapsed, KillRequested, Lost, Observation, ResetAsked, Spawned, StopRequested
 from reconciler.core.rollout import Progress, Tally
 from reconciler.core.spec import WorkerSet
 from reconciler.core.worker import History, Phase, Worker
@@ -56,6 +56,21 @@ class ActualSet:
     def tally(self) -> Tally:
         """The set's workers, counted."""
         return Tally(len(self.wanted.workers), *self.totals)
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing more will be done of itself while all stays as it is."""
+        if self.progress.stalled or self.tally.failed or rollout.is_reached(self.tally, self.wanted.policy.rollout):
+            return True
+        return self.wanted.paused and all(
+            len(workers) == 1 and (workers[0].ready or workers[0].phase in (Phase.SUCCEEDED, Phase.FAILED))
+            for workers in self.by_key.values()
+        )
+
+    @property
+    def due(self) -> float | None:
+        """When it counts as stalled, unless there is progress before; a paused rollout never does."""
+        return None if self.wanted.paused else self.progress.deadline(self.wanted.policy.rollout)
 
     def want(self, wanted: WorkerSet, now: float, surplus_reason: str | None = None) -> None:
         """Another spec is wanted: everything of the set is looked at again.
@@ -220,6 +235,19 @@ class Actual:
                     adapted = attrs.evolve(adapted, spec=attrs.evolve(worker.spec, key=spec.key))
                 self._replace(known, worker, adapted)
 
+    def reset(self, name: str, keys: Collection[Any], now: float) -> list[Event]:
+        """Forget the failures of these workers of a set, and give a stalled rollout its time anew."""
+        events: list[Event] = []
+        known = self.sets[name]
+        for key in keys:
+            for worker in known.by_key.get(key, ()):
+                events += self.fold(ResetAsked(worker.uid), now)
+        if known.progress.stalled:
+            known.progress = Progress(known.generation, now, announced=known.progress.announced)
+            known.dirty.update(known.by_key)
+        self.dirty.add(name)
+        return events
+
     def relist(self, live: Collection[str], now: float) -> list[Event]:
         """Compare with the uids that the driver says are alive: whatever was lost on the way is found here."""
         events: list[Event] = []
@@ -275,7 +303,7 @@ class Actual:
             when, _, name, is_set = agenda[0]
             if is_set:
                 known = self.sets.get(name)
-                if known is not None and known.progress.deadline(known.wanted.policy.rollout) == when:
+                if known is not None and known.due == when:
                     return when
             else:
                 worker = self.workers.get(name)
@@ -328,10 +356,11 @@ class Actual:
             known = self.sets[name]
             known.trim()
             before, tally = known.progress, known.tally
-            known.progress = rollout.advance(before, tally, known.wanted.policy.rollout, now)
+            rules = known.wanted.policy.rollout
+            known.progress = rollout.advance(before, tally, rules, now, paused=known.wanted.paused)
             events += rollout.events(name, before, known.progress, tally)
             (self.unconverged.discard if tally.converged else self.unconverged.add)(name)
-            due = known.progress.deadline(known.wanted.policy.rollout)
+            due = known.due
             if due is not None and before is not known.progress:
                 self._schedule(due, name, is_set=True)
             if before.stalled and not known.progress.stalled:

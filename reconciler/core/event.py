@@ -24,6 +24,8 @@ WORKER_STOPPED = "worker.stopped"
 WORKER_SUCCEEDED = "worker.succeeded"
 WORKER_FAILED = "worker.failed"
 WORKER_FORGOTTEN = "worker.forgotten"
+WORKER_RESET = "worker.reset"
+WORKER_SIGNALLED = "worker.signalled"
 SPEC_ADDED = "spec.added"
 SPEC_CHANGED = "spec.changed"
 SPEC_REMOVED = "spec.removed"
@@ -39,15 +41,20 @@ SOURCE_POLLING = "source.polling"
 SOURCE_WATCHING = "source.watching"
 SOURCE_MISSED = "source.missed"
 SOURCE_FAILED = "source.failed"
+STATE_DEGRADED = "state.degraded"
+STATE_RECOVERED = "state.recovered"
 CONTROLLER_STARTED = "controller.started"
 CONTROLLER_CONVERGED = "controller.converged"
 CONTROLLER_SCALED = "controller.scaled"
+CONTROLLER_OVERRIDDEN = "controller.overridden"
 CONTROLLER_SIGNALLED = "controller.signalled"
 CONTROLLER_ERROR = "controller.error"
 CONTROLLER_STOPPING = "controller.stopping"
 CONTROLLER_STOPPED = "controller.stopped"
 EVENTS_DROPPED = "events.dropped"
 OUTPUT_DROPPED = "output.dropped"
+OUTPUT_DEGRADED = "output.degraded"
+OUTPUT_RECOVERED = "output.recovered"
 
 
 @attrs.frozen
@@ -85,6 +92,8 @@ _KINDS = (
     Kind(WORKER_SUCCEEDED, "info", "It ended well, and its restart policy asks for nothing more."),
     Kind(WORKER_FAILED, "error", "It ended badly, and it will not be restarted until its spec changes."),
     Kind(WORKER_FORGOTTEN, "info", "One that had succeeded or failed is no longer wanted, and no longer shown."),
+    Kind(WORKER_RESET, "info", "Somebody asked that its failures be forgotten, and that it be tried again now."),
+    Kind(WORKER_SIGNALLED, "info", "Somebody had a signal sent to it.", ("signal",)),
     Kind(SPEC_ADDED, "info", "A worker set is wanted that was not before.", ("file", "replicas")),
     Kind(SPEC_CHANGED, "info", "A worker set is wanted otherwise; `fields` names what changed.", ("file", "fields")),
     Kind(SPEC_REMOVED, "info", "A worker set is no longer wanted.", ("file",)),
@@ -110,11 +119,24 @@ _KINDS = (
         "The `update` callable failed or gave what cannot be used; nothing changes.",
         ("message",),
     ),
+    Kind(
+        STATE_DEGRADED,
+        "error",
+        "What is to outlive the controller could not be read or saved; it goes on from memory.",
+        ("message",),
+    ),
+    Kind(STATE_RECOVERED, "info", "What is to outlive the controller is saved again."),
     Kind(CONTROLLER_STARTED, "info", "The controller runs.", ("pid", "version", "source")),
     Kind(
         CONTROLLER_CONVERGED, "info", "Everything wanted is up to date and ready, and nothing else runs.", ("workers",)
     ),
     Kind(CONTROLLER_SCALED, "info", "A signal asked for one worker more or fewer.", ("replicas",)),
+    Kind(
+        CONTROLLER_OVERRIDDEN,
+        "info",
+        "An operator asked for something else than the file says, or took that back; the reason is the verb.",
+        ("names", "drift"),
+    ),
     Kind(CONTROLLER_SIGNALLED, "info", "The controller received a signal that it acts on.", ("signal",)),
     Kind(CONTROLLER_ERROR, "error", "A fault of the controller itself; it goes on.", ("message", "traceback")),
     Kind(CONTROLLER_STOPPING, "info", "Every worker is being stopped.", ("workers",)),
@@ -125,6 +147,18 @@ _KINDS = (
         "warning",
         "So many lines that workers wrote found no reader in time, and are lost.",
         ("count", "stream"),
+    ),
+    Kind(
+        OUTPUT_DEGRADED,
+        "warning",
+        "A worker's output cannot be written to its file, and is dropped until it can; the worker goes on.",
+        ("message",),
+    ),
+    Kind(
+        OUTPUT_RECOVERED,
+        "info",
+        "A worker's output is written to its file again; `count` lines were lost meanwhile.",
+        ("count",),
     ),
 )
 

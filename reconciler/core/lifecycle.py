@@ -9,8 +9,8 @@ And this file knows no other worker: whether one is wanted at all is decided in 
                       |                                                      |
                       +---- ended by itself: Backoff | Succeeded | Failed ---+-- a new incarnation, or none
 
-An ended incarnation stays in its last phase until a successor takes its key or the key is no longer wanted. The state
-diagram in the docs is drawn from this table.
+An ended incarnation stays in its last phase until a successor takes its key or the key is no longer wanted; one that
+failed goes to Backoff when somebody asks that it be tried again. The docs' state diagram is drawn from this table.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from reconciler.core.observation import (
     NotReady,
     Observation,
     Ready,
+    ResetAsked,
     Spawned,
     SpawnFailed,
     StopRequested,
@@ -176,6 +177,15 @@ def _kill(worker: Worker, observation: KillRequested, _policy: Policy, now: floa
     )
 
 
+def _forgiven(worker: Worker, _observation: ResetAsked, _policy: Policy, _now: float) -> Worker:
+    return attrs.evolve(worker, history=attrs.evolve(worker.history, failures=0, starts=()))
+
+
+def _retry_now(worker: Worker, observation: ResetAsked, policy: Policy, now: float) -> Worker:
+    forgiven = _forgiven(worker, observation, policy, now)
+    return attrs.evolve(forgiven, phase=Phase.BACKOFF, deadline=now, reason="ResetAsked")
+
+
 def _end_of(observation: Exited | Lost) -> End:
     return End() if isinstance(observation, Lost) else End(observation.exit_code, observation.signal)
 
@@ -210,6 +220,7 @@ _RUNNING = {
     Lost: Transition(_exited, _AFTER_EXIT),
     StopRequested: Transition(_stop, (Phase.STOPPING,)),
     KillRequested: Transition(_kill, (Phase.STOPPING,)),
+    ResetAsked: Transition(_forgiven, (Phase.RUNNING,)),
 }
 _STOPPING = {
     Spawned: Transition(_spawned_while_stopping, (Phase.STOPPING,)),
@@ -225,10 +236,10 @@ _ROWS: dict[Phase, dict[Any, Transition]] = {
     Phase.RUNNING: _NOP | _RUNNING,
     Phase.STOPPING: _NOP | _STOPPING,
     # The process is gone: nothing that is still told of it matters.
-    Phase.BACKOFF: _NOP,
+    Phase.BACKOFF: _NOP | {ResetAsked: Transition(_retry_now, (Phase.BACKOFF,))},
     Phase.SUCCEEDED: _NOP,
     Phase.STOPPED: _NOP,
-    Phase.FAILED: _NOP,
+    Phase.FAILED: _NOP | {ResetAsked: Transition(_retry_now, (Phase.BACKOFF,))},
 }
 
 TABLE: dict[tuple[Phase, type], Transition] = {

@@ -16,6 +16,7 @@ from reconciler.core.observation import (
     Lost,
     NotReady,
     Observation,
+    ResetAsked,
     SpawnFailed,
     StopRequested,
 )
@@ -41,6 +42,11 @@ def forgotten(worker: Worker, reason: str) -> Event | None:
     return _about(worker, event.WORKER_STOPPED if worker.phase is Phase.BACKOFF else event.WORKER_FORGOTTEN, reason)
 
 
+def signalled(worker: Worker, signal: str) -> Event:
+    """The event of a signal that somebody had sent."""
+    return _about(worker, event.WORKER_SIGNALLED, None, {"signal": signal})
+
+
 def stray(kill: Kill) -> Event:
     """The event of a process that is killed because nobody knows it, or because it was believed to have ended."""
     return Event(event.WORKER_KILLING, uid=kill.uid, reason=kill.reason)
@@ -63,6 +69,8 @@ def between(before: Worker, after: Worker, observation: Observation, now: float)
         return [_about(after, event.WORKER_STOPPING, after.reason, extra)]
     if isinstance(observation, KillRequested):
         return [_about(after, event.WORKER_KILLING, after.reason)]
+    if isinstance(observation, ResetAsked):
+        return [_about(after, event.WORKER_RESET, "ResetAsked")]
     if isinstance(observation, NotReady):
         return [_about(after, event.WORKER_NOT_READY, after.reason)]
     return _serving(before, after, observation)

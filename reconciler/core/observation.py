@@ -89,6 +89,13 @@ class KillRequested:
 
 
 @attrs.frozen
+class ResetAsked:
+    """Somebody asked that its failures be forgotten, and that it be tried again now."""
+
+    uid: str
+
+
+@attrs.frozen
 class Elapsed:
     """A deadline of the worker came; what it means is for its phase to say."""
 
@@ -96,7 +103,17 @@ class Elapsed:
 
 
 Observation = (
-    Spawned | SpawnFailed | Ready | NotReady | Exited | Lost | Adopted | StopRequested | KillRequested | Elapsed
+    Spawned
+    | SpawnFailed
+    | Ready
+    | NotReady
+    | Exited
+    | Lost
+    | Adopted
+    | StopRequested
+    | KillRequested
+    | ResetAsked
+    | Elapsed
 )
 
 OBSERVATIONS: tuple[type[Any], ...] = Observation.__args__

@@ -1,6 +1,8 @@
 """What an operator asked for by a verb or a signal: data that is laid over what the source desires.
 
 Rule: an override changes what is desired and never touches a process; the plan acts on it, and status shows the drift.
+In whatever order they were asked for, they are applied in one: an earlier revision, then the scale, what is to be
+restarted, what is paused, and last what must stay down.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,23 +10,30 @@ from typing import Any
 
 import attrs
 
-from reconciler.core.spec import Budget, Policy, WorkerSet, WorkerSpec, expand
+from reconciler.core.spec import Again, Budget, Policy, SetSpec, WorkerSet, WorkerSpec, expand
+
+
+@attrs.frozen
+class RolledBack:
+    """Run an earlier revision of a set, in all but its size, until its file is edited: until it is no longer `over`."""
+
+    set_name: str
+    revision: int
+    template: SetSpec
+    over: SetSpec
 
 
 @attrs.frozen
 class Scale:
-    """Run this many workers of a set, whatever its file says. Only sets with a template (a spec file) can be scaled."""
+    """Run this many workers of a set, whatever its file says. Only sets with a template (a spec file) can be scaled.
+
+    It ends when the file's own number is no longer `over`, since that is the newer wish then; None: with any edit of
+    the number.
+    """
 
     set_name: str
     replicas: int
-
-
-@attrs.frozen
-class StayDown:
-    """Do not run a worker, or with `key` None a whole set, until the override is taken back."""
-
-    set_name: str
-    key: Any = None
+    over: int | None = None
 
 
 @attrs.frozen
@@ -40,16 +49,51 @@ class RestartAsked:
     at_once: bool = False
 
 
-Override = Scale | StayDown | RestartAsked
+@attrs.frozen
+class Paused:
+    """Replace no worker of a set until the override is taken back."""
+
+    set_name: str
+
+
+@attrs.frozen
+class StayDown:
+    """Do not run a worker, or with `key` None a whole set, until the override is taken back."""
+
+    set_name: str
+    key: Any = None
+
+
+Override = RolledBack | Scale | RestartAsked | Paused | StayDown
+
+_ORDER: tuple[type, ...] = (RolledBack, Scale, RestartAsked, Paused, StayDown)
 
 
 def apply(desired: Mapping[str, WorkerSet], overrides: Iterable[Override]) -> dict[str, WorkerSet]:
-    """What is desired with the overrides laid over it, in their order. Those that name no known set do nothing."""
+    """What is desired with the overrides laid over it. Those that name no known set do nothing."""
     result = dict(desired)
-    for override in overrides:
+    for override in sorted(overrides, key=lambda one: _ORDER.index(type(one))):
         if override.set_name in result:
             result[override.set_name] = _applied(result[override.set_name], override)
     return result
+
+
+def added(overrides: Iterable[Override], new: Override) -> tuple[Override, ...]:
+    """The overrides with `new` in the place of an earlier one of its kind for the same set or worker; one for a whole
+    set takes the place of those for its workers.
+    """
+    key = getattr(new, "key", None)
+    return (*(one for one in overrides if not (is_about(one, new.set_name, key) and type(one) is type(new))), new)
+
+
+def without(overrides: Iterable[Override], kind: type, set_name: str, key: Any = None) -> tuple[Override, ...]:
+    """The overrides less those of a kind for a set, or only for one of its workers."""
+    return tuple(one for one in overrides if not (isinstance(one, kind) and is_about(one, set_name, key)))
+
+
+def is_about(override: Override, set_name: str, key: Any = None) -> bool:
+    """Whether it is for this set, or for this worker of it."""
+    return override.set_name == set_name and key in (None, getattr(override, "key", None))
 
 
 def replaced(overrides: Iterable[Override], desired: Mapping[str, WorkerSet], serial: int) -> tuple[Override, ...]:
@@ -66,12 +110,6 @@ def step_of(desired: Mapping[str, WorkerSet], step: int) -> Scale | None:
     return Scale(sets[0].name, max(0, len(sets[0].workers) + step))
 
 
-def scaled(overrides: Iterable[Override], scale: Scale) -> tuple[Override, ...]:
-    """The overrides with this scale in the place of an earlier one of its set. It goes first, as it makes workers."""
-    others = (one for one in overrides if not (isinstance(one, Scale) and one.set_name == scale.set_name))
-    return (scale, *others)
-
-
 def stopped_by(wanted: WorkerSet, signal: str) -> WorkerSet:
     """The same set, whose workers are asked to end by this signal."""
     policy = attrs.evolve(wanted.policy, stop=attrs.evolve(wanted.policy.stop, signal=signal))
@@ -83,32 +121,67 @@ def still_meant(
 ) -> tuple[Override, ...]:
     """The overrides that hold when what is desired goes from `before` to `after`.
 
-    A scale is over when its set goes, or when the file's own number is edited: then that is the newer wish.
+    What must stay down does so whatever happens. All else is over when its set goes; a set that is in neither keeps
+    it, since its file may be bad at the moment.
     """
-    return tuple(
-        override
-        for override in overrides
-        if not isinstance(override, Scale) or _replicas(before, override) == _replicas(after, override)
-    )
+    return tuple(override for override in overrides if _holds(override, before, after))
 
 
-def _replicas(desired: Mapping[str, WorkerSet], override: Scale) -> int | None:
-    wanted = desired.get(override.set_name)
-    return None if wanted is None or wanted.template is None else wanted.template.replicas
+def drift(name: str, overrides: Iterable[Override], sourced: Mapping[str, WorkerSet]) -> tuple[str, ...]:
+    """In what a set is run otherwise than its file says, a phrase for each override."""
+    wanted = sourced.get(name)
+    own = None if wanted is None or wanted.template is None else wanted.template.replicas
+    phrases = []
+    for one in overrides:
+        if one.set_name != name:
+            continue
+        if isinstance(one, Scale):
+            phrases.append(f"replicas {one.replicas} instead of {own}")
+        elif isinstance(one, RolledBack):
+            phrases.append(f"rolled back to revision {one.revision}")
+        elif isinstance(one, Paused):
+            phrases.append("rollout paused")
+        elif isinstance(one, StayDown):
+            phrases.append("stopped" if one.key is None else f"{one.key} stopped")
+    return tuple(phrases)
+
+
+def _holds(override: Override, before: Mapping[str, WorkerSet], after: Mapping[str, WorkerSet]) -> bool:
+    name = override.set_name
+    if isinstance(override, StayDown):
+        return True
+    if name not in after:
+        return name not in before
+    template = after[name].template
+    if isinstance(override, RolledBack):
+        return template == override.over
+    if isinstance(override, Scale):
+        over = override.over if override.over is not None or name not in before else _replicas(before[name])
+        return over is None or over == _replicas(after[name])
+    return True
+
+
+def _replicas(wanted: WorkerSet) -> int | None:
+    return None if wanted.template is None else wanted.template.replicas
 
 
 def _applied(wanted: WorkerSet, override: Override) -> WorkerSet:
-    if isinstance(override, Scale):
-        if wanted.template is None:
-            return wanted
-        return expand(attrs.evolve(wanted.template, replicas=override.replicas))
+    if isinstance(override, Scale | RolledBack):
+        return wanted if wanted.template is None else expand(_rewritten(wanted.template, override))
+    if isinstance(override, Paused):
+        return attrs.evolve(wanted, paused=True)
+    chosen = [key for key in wanted.workers if override.key in (None, key)]
     if isinstance(override, StayDown):
-        left = {} if override.key is None else {k: v for k, v in wanted.workers.items() if k != override.key}
-        return attrs.evolve(wanted, workers=left)
-    workers = {
-        key: _again(spec, override) if override.key in (None, key) else spec for key, spec in wanted.workers.items()
-    }
+        left = {key: spec for key, spec in wanted.workers.items() if key not in chosen}
+        return attrs.evolve(wanted, workers=left, down=(*wanted.down, *chosen))
+    workers = {key: _again(spec, override) if key in chosen else spec for key, spec in wanted.workers.items()}
     return attrs.evolve(wanted, workers=workers, policy=_at_once(wanted.policy) if override.at_once else wanted.policy)
+
+
+def _rewritten(template: SetSpec, override: Scale | RolledBack) -> SetSpec:
+    if isinstance(override, Scale):
+        return attrs.evolve(template, replicas=override.replicas)
+    return attrs.evolve(override.template, replicas=template.replicas, order=template.order, suspend=template.suspend)
 
 
 def _at_once(policy: Policy) -> Policy:
@@ -119,4 +192,4 @@ def _at_once(policy: Policy) -> Policy:
 
 
 def _again(spec: WorkerSpec, override: RestartAsked) -> WorkerSpec:
-    return attrs.evolve(spec, digest=(spec.digest, override.serial))
+    return attrs.evolve(spec, digest=Again(spec.digest, override.serial))

@@ -7,14 +7,17 @@ the warning), and healthy ones follow from the last key to the first, as in a St
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import attrs
 
 from reconciler.core.action import Action, Forget, Kill, Start, Stop
 from reconciler.core.actual import Actual, ActualSet
 from reconciler.core.lifecycle import KILLS, START_TIMEOUT, STOP_TIMEOUT, UNKILLABLE
-from reconciler.core.spec import WorkerSet, WorkerSpec
+from reconciler.core.spec import WorkerSet, WorkerSpec, is_same_version
 from reconciler.core.worker import Phase, Worker
+
+RESTART_ASKED = "RestartAsked"
 
 
 @attrs.frozen
@@ -48,6 +51,14 @@ def reconcile(desired: Mapping[str, WorkerSet], actual: Actual, now: float) -> P
     return Plan((*strays, *ends, *numbered), actual.wake_at())
 
 
+def decisions(wanted: WorkerSet, known: ActualSet, key: Any, now: float) -> Iterator[Action]:
+    """What would be done about one key, whether it is dirty or not."""
+    at_work = _SetAtWork(wanted, known, now)
+    yield from at_work.about(key)
+    if at_work.rolls:
+        yield from (action for action in at_work.rolling() if action.key == key)
+
+
 class _SetAtWork:
     """One look at one set: its dirty keys one by one, then what the rollout's budget allows."""
 
@@ -59,17 +70,27 @@ class _SetAtWork:
         self.now = now
         self.tally = known.tally
 
+    @property
+    def rolls(self) -> bool:
+        strategy = self.wanted.policy.rollout.strategy
+        return (
+            bool(self.known.queue) and strategy == "rolling" and not (self.wanted.paused or self.known.progress.stalled)
+        )
+
     def actions(self) -> Iterator[Action]:
-        by_key, specs = self.known.by_key, self.wanted.workers
         for key in self.known.dirty:
-            workers = by_key.get(key, ())
-            yield from self.overdue(workers)
-            if key in specs:
-                yield from self.wanted_key(specs[key], workers)
-            else:
-                yield from self.unwanted_key(workers)
-        if self.known.queue and self.wanted.policy.rollout.strategy == "rolling" and not self.known.progress.stalled:
+            yield from self.about(key)
+        if self.rolls:
             yield from self.rolling()
+
+    def about(self, key: Any) -> Iterator[Action]:
+        """What must be done about one key, whatever the others do."""
+        workers = self.known.by_key.get(key, ())
+        yield from self.overdue(workers)
+        if key in self.wanted.workers:
+            yield from self.wanted_key(self.wanted.workers[key], workers)
+        else:
+            yield from self.unwanted_key(workers)
 
     def overdue(self, workers: tuple[Worker, ...]) -> Iterator[Action]:
         """A driver that does not answer, or a process that does not end in time, meets KILL."""
@@ -83,13 +104,19 @@ class _SetAtWork:
 
     def unwanted_key(self, workers: tuple[Worker, ...]) -> Iterator[Action]:
         for worker in workers:
+            reason = "StopAsked" if worker.key in self.wanted.down else self.known.surplus_reason
             if not worker.live:
-                yield self.forget(worker, self.known.surplus_reason)
+                yield self.forget(worker, reason)
             elif worker.phase is not Phase.STOPPING and not self.is_overdue(worker):
-                yield self.stop(worker, self.known.surplus_reason)
+                yield self.stop(worker, reason)
 
     def wanted_key(self, spec: WorkerSpec, workers: tuple[Worker, ...]) -> Iterator[Action]:
-        """One current incarnation should be there; while surging, an outdated one beside it until it serves."""
+        """One current incarnation should be there; while surging, an outdated one beside it until it serves.
+
+        While the rollout is paused, what the youngest incarnation was started from counts as current.
+        """
+        if self.wanted.paused and workers:
+            spec = workers[-1].spec
         going = [w for w in workers if w.live and w.phase is not Phase.STOPPING and not self.is_overdue(w)]
         current = [worker for worker in going if worker.spec is spec or worker.spec.digest == spec.digest]
         ended = [worker for worker in workers if not worker.live]
@@ -119,7 +146,7 @@ class _SetAtWork:
             kept = None
         for worker in going:
             if worker is not kept and self.wanted.policy.rollout.strategy != "on_delete":
-                yield self.stop(worker, "Outdated")
+                yield self.stop(worker, self.outdated(worker, spec))
         for worker in ended:
             if worker is not successor or not self.may_stand_by(worker):
                 yield self.forget(worker, "Replaced")
@@ -139,13 +166,14 @@ class _SetAtWork:
 
     def start_alone(self, spec: WorkerSpec, ended: list[Worker]) -> Iterator[Action]:
         """No process of this key is left: start one, if its past allows."""
-        if self.wanted.policy.rollout.strategy == "recreate" and self.tally.outdated:
+        recreated = self.wanted.policy.rollout.strategy == "recreate" and not self.wanted.paused
+        if recreated and self.tally.outdated:
             return
         last = ended[-1] if ended else None
         if last is None:
             yield self.start(spec, "Created")
         elif last.spec.digest != spec.digest:
-            yield self.start(spec, "Updated")
+            yield self.start(spec, self.updated(last, spec))
         elif last.phase is Phase.STOPPED:
             yield self.start(spec, "Resumed")
         elif self.is_due(last):
@@ -177,10 +205,10 @@ class _SetAtWork:
                 continue
             if surge_left > 0:
                 surge_left -= 1
-                yield self.start(self.wanted.workers[key], "Updated")
+                yield self.start(self.wanted.workers[key], self.updated(workers[0], self.wanted.workers[key]))
             elif spare > 0:
                 spare -= 1
-                yield self.stop(workers[0], "Outdated")
+                yield self.stop(workers[0], self.outdated(workers[0], self.wanted.workers[key]))
             else:
                 return
 
@@ -189,6 +217,12 @@ class _SetAtWork:
 
     def is_overdue(self, worker: Worker) -> bool:
         return worker.phase is Phase.STARTING and worker.deadline is not None and worker.deadline <= self.now
+
+    def updated(self, worker: Worker, spec: WorkerSpec) -> str:
+        return RESTART_ASKED if is_same_version(worker.spec.digest, spec.digest) else "Updated"
+
+    def outdated(self, worker: Worker, spec: WorkerSpec) -> str:
+        return RESTART_ASKED if is_same_version(worker.spec.digest, spec.digest) else "Outdated"
 
     def start(self, spec: WorkerSpec, reason: str) -> Start:
         return Start("", self.wanted.name, spec, reason)

@@ -60,8 +60,8 @@ def is_reached(tally: Tally, rollout: Rollout) -> bool:
     return tally.converged or (rollout.strategy == "on_delete" and serving == tally.replicas and not tally.surplus)
 
 
-def advance(progress: Progress, tally: Tally, rollout: Rollout, now: float) -> Progress:
-    """The progress with what the tally shows at `now`."""
+def advance(progress: Progress, tally: Tally, rollout: Rollout, now: float, *, paused: bool = False) -> Progress:
+    """The progress with what the tally shows at `now`. While it is paused it does not stall."""
     if progress.done:
         return progress
     if is_reached(tally, rollout):
@@ -74,7 +74,7 @@ def advance(progress: Progress, tally: Tally, rollout: Rollout, now: float) -> P
         return attrs.evolve(progress, announced=announced, best=standing)
     if standing < progress.best:
         return attrs.evolve(progress, announced=announced, best=standing, since=now, stalled=False)
-    if not progress.stalled and now >= progress.since + rollout.progress_deadline:
+    if not progress.stalled and not paused and now >= progress.since + rollout.progress_deadline:
         return attrs.evolve(progress, announced=announced, stalled=True)
     return progress if announced == progress.announced else attrs.evolve(progress, announced=announced)
 

@@ -14,12 +14,16 @@ import attrs
 Duration = Annotated[float, "seconds"]
 """A length of time in seconds."""
 
+Size = Annotated[int, "bytes"]
+"""An amount of data in bytes."""
+
 SignalName = Annotated[str, "signal"]
 """A signal's name without its SIG prefix, such as "TERM"."""
 
 RestartPolicy = Literal["always", "on_failure", "never"]
 Strategy = Literal["rolling", "recreate", "on_delete"]
 Readiness = Literal["alive", "notify"]
+OutputMode = Literal["auto", "inherit", "prefix", "file", "null", "json"]
 
 NAME_PATTERN = r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"
 """What a worker set may be called: a regular expression that must match the whole name."""
@@ -159,6 +163,22 @@ class Rollout:
 
 
 @attrs.frozen(kw_only=True)
+class Output:
+    """What becomes of what a worker writes to stdout and stderr. A change reaches workers that run, but to and from
+    `inherit`.
+    """
+
+    mode: OutputMode = _setting(
+        "auto",
+        "`file`: a file for each worker, which `logs` reads; `prefix`: the controller's stdout, each line after its "
+        "key; `json`: likewise, each line an object; `null`: nowhere; `inherit`: the controller's own stdout and "
+        "stderr; `auto`: as the controller was told by --output.",
+    )
+    max_size: Size = _setting(10 << 20, "A file that is larger is put aside, and a new one begun.", minimum=4096)
+    max_files: int = _setting(5, "How many files are kept of a worker, with the current one.", minimum=1, maximum=100)
+
+
+@attrs.frozen(kw_only=True)
 class Command:
     """What a local process is started from: the fields of a spec whose change needs a new process.
 
@@ -184,6 +204,7 @@ class Policy:
     restart: Restart = Restart()
     stop: Stop = Stop()
     rollout: Rollout = Rollout()
+    output: Output = Output()
 
 
 @attrs.frozen(kw_only=True)
@@ -213,16 +234,36 @@ class SetSpec:
     restart: Restart = _setting(Restart(), "Whether and when an ended worker is started again.")
     stop: Stop = _setting(Stop(), "How a worker is ended.")
     rollout: Rollout = _setting(Rollout(), "How an edit reaches the workers.")
+    output: Output = _setting(Output(), "What becomes of what a worker writes.")
 
     @property
     def policy(self) -> Policy:
         """The part that needs no new process when it changes."""
-        return Policy(min_ready=self.min_ready, restart=self.restart, stop=self.stop, rollout=self.rollout)
+        return Policy(
+            min_ready=self.min_ready, restart=self.restart, stop=self.stop, rollout=self.rollout, output=self.output
+        )
 
     @property
     def process(self) -> Command:
         """The part that needs a new process when it changes."""
         return Command(command=self.command, cwd=self.cwd, env=self.env, clear_env=self.clear_env)
+
+
+@attrs.frozen
+class Again:
+    """The digest of a spec that is wanted anew though nothing of it changed: a restart that was asked for."""
+
+    digest: Any
+    serial: int
+
+
+def is_same_version(one: Any, other: Any) -> bool:
+    """Whether two digests differ in nothing but restarts that were asked for."""
+    while isinstance(one, Again):
+        one = one.digest
+    while isinstance(other, Again):
+        other = other.digest
+    return bool(one == other)
 
 
 @attrs.frozen
@@ -242,12 +283,16 @@ class WorkerSet:
     """The wanted workers of one set, by key in key order, and the policy they share.
 
     `template` is the spec file behind the set, where there is one: what an override of the replicas expands anew.
+    While it is `paused` no worker is replaced, and one that ends runs again from the spec that it had. `down` are the
+    keys that would be among the workers if nobody had asked for them to be stopped.
     """
 
     name: str
     workers: Mapping[Any, WorkerSpec]
     policy: Policy = Policy()
     template: SetSpec | None = None
+    paused: bool = False
+    down: tuple[Any, ...] = ()
 
 
 def expand(spec: SetSpec) -> WorkerSet:

@@ -3,20 +3,25 @@
 Rule: a projection and nothing more; all of it follows from what is desired and what exists, at the moment it is taken.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
+from reconciler.core import override
 from reconciler.core.actual import Actual, ActualSet
-from reconciler.core.spec import WorkerSet
+from reconciler.core.override import Override
+from reconciler.core.spec import WorkerSet, WorkerSpec
 from reconciler.core.worker import Phase, Worker
 
 
 @attrs.frozen
 class WorkerStatus:
-    """One incarnation. `phase` is "Pending" for a wanted worker that has none, or none but a stopped one.
+    """One incarnation. `phase` is "Pending" for a wanted worker that has none, or none but a stopped one, and "Stopped"
+    for one that somebody asked to stay down.
 
-    `restarts` are those since its spec was changed; `age` and `retry_in` are in seconds.
+    `restarts` are those since its spec was changed. `since` is when it came into its phase and `started_at` when its
+    process began, `retry_at` when it will be started again: seconds on the monotonic clock.
     """
 
     key: str
@@ -29,13 +34,17 @@ class WorkerStatus:
     reason: str | None = None
     restarts: int = 0
     generation: int | None = None
-    age: float | None = None
-    retry_in: float | None = None
+    since: float | None = None
+    started_at: float | None = None
+    retry_at: float | None = None
 
 
 @attrs.frozen
 class SetStatus:
-    """One worker set: how many are wanted, serve, run the wanted spec, failed for good; whether its rollout stalled."""
+    """One worker set: how many are wanted, serve, run the wanted spec, failed for good; whether its rollout stalled or
+    is paused; and in what it is run otherwise than its file says. It is `settled` when nothing more will be done of
+    itself, be it because something failed for good.
+    """
 
     name: str
     generation: int
@@ -46,6 +55,9 @@ class SetStatus:
     failed: int
     stalled: bool
     converged: bool
+    settled: bool = False
+    paused: bool = False
+    drift: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -58,26 +70,73 @@ class Snapshot:
     stopping: bool = False
 
 
-def snapshot(
-    desired: Mapping[str, WorkerSet], actual: Actual, now: float, *, stopping: bool = False, sourced: bool = True
-) -> Snapshot:
-    """The state at `now` (seconds, monotonic). Nothing has converged before a source was read (`sourced`)."""
-    sets = tuple(_set_status(name, actual.sets[name]) for name in sorted(actual.sets))
-    rows = []
-    for name, known in actual.sets.items():
-        wanted = desired[name].workers if name in desired else {}
-        for key in {**wanted, **known.by_key}:
-            workers = [worker for worker in known.by_key.get(key, ()) if worker.phase is not Phase.STOPPED]
-            spec = wanted.get(key)
-            rows += [(worker.key, _worker_status(worker, known, now)) for worker in workers]
-            if spec is not None and not workers:
-                rows.append((key, WorkerStatus(str(key), name, "Pending")))
+@attrs.frozen
+class View:
+    """What a snapshot is taken of: what the source says (None before it was read), what was asked of it, what is
+    desired after that, and what exists.
+    """
+
+    sourced: Mapping[str, WorkerSet] | None
+    overrides: Sequence[Override]
+    desired: Mapping[str, WorkerSet]
+    actual: Actual
+    stopping: bool = False
+
+    @property
+    def converged(self) -> bool:
+        """Whether all is as desired. Nothing has converged before a source was read."""
+        return self.sourced is not None and not self.actual.unconverged and not self.actual.strays
+
+
+def snapshot(view: View) -> Snapshot:
+    """The state at this moment."""
+    rows = [
+        (place.key, status) for name in view.actual.sets for place in places(view, name) for status in statuses(place)
+    ]
     rows.sort(key=lambda row: row[0])
-    converged = sourced and not actual.unconverged and not actual.strays
-    return Snapshot(sets, tuple(row for _, row in rows), converged, stopping)
+    sets = tuple(set_status(view, name) for name in sorted(view.actual.sets))
+    return Snapshot(sets, tuple(status for _, status in rows), view.converged, view.stopping)
 
 
-def _set_status(name: str, known: ActualSet) -> SetStatus:
+@attrs.frozen
+class Place:
+    """One key of a set: the spec that is wanted for it, if any, its incarnations, and whether it must stay down.
+
+    Two places with the same objects in them look the same.
+    """
+
+    key: Any
+    set_name: str
+    spec: WorkerSpec | None
+    workers: tuple[Worker, ...]
+    down: bool = False
+
+
+def places(view: View, name: str) -> Iterator[Place]:
+    """All keys of a set that has been looked at, in no order."""
+    known = view.actual.sets[name]
+    wanted = view.desired.get(name, known.wanted)
+    for key in {**wanted.workers, **known.by_key}:
+        yield Place(key, name, wanted.workers.get(key), known.by_key.get(key, ()), key in wanted.down)
+    for key in wanted.down:
+        if key not in known.by_key:
+            yield Place(key, name, None, (), down=True)
+
+
+def statuses(place: Place) -> Iterator[WorkerStatus]:
+    """What is shown of a place: its incarnations but those that were stopped, or that there is none."""
+    shown = [worker for worker in place.workers if worker.phase is not Phase.STOPPED]
+    for worker in shown:
+        yield _worker_status(worker, place.spec)
+    if not shown and place.down:
+        yield WorkerStatus(str(place.key), place.set_name, "Stopped", reason="StopAsked")
+    elif not shown and place.spec is not None:
+        yield WorkerStatus(str(place.key), place.set_name, "Pending")
+
+
+def set_status(view: View, name: str) -> SetStatus:
+    """One of the sets that have been looked at."""
+    known: ActualSet = view.actual.sets[name]
     tally = known.tally
     return SetStatus(
         name=name,
@@ -89,11 +148,13 @@ def _set_status(name: str, known: ActualSet) -> SetStatus:
         failed=tally.failed,
         stalled=known.progress.stalled,
         converged=tally.converged,
+        settled=tally.converged or known.rests,
+        paused=known.wanted.paused,
+        drift=override.drift(name, view.overrides, view.sourced or {}),
     )
 
 
-def _worker_status(worker: Worker, known: ActualSet, now: float) -> WorkerStatus:
-    wanted = known.wanted.workers.get(worker.key)
+def _worker_status(worker: Worker, wanted: WorkerSpec | None) -> WorkerStatus:
     backing_off = not worker.live and worker.deadline is not None
     return WorkerStatus(
         key=str(worker.key),
@@ -106,6 +167,7 @@ def _worker_status(worker: Worker, known: ActualSet, now: float) -> WorkerStatus
         reason=worker.reason,
         restarts=worker.history.restarts,
         generation=worker.generation,
-        age=now - worker.since,
-        retry_in=max(0.0, worker.deadline - now) if backing_off and worker.deadline is not None else None,
+        since=worker.since,
+        started_at=worker.started_at,
+        retry_at=worker.deadline if backing_off else None,
     )

@@ -27,6 +27,11 @@ class Driver(Protocol):
     def kill(self, uid: str) -> None:
         """KILL the incarnation's process group. For an incarnation that is unknown the answer is `Lost`."""
 
+    def signal(self, uid: str, signal: str) -> None:
+        """Send a signal (its name without SIG) to the incarnation's own process, which means nothing to the plan. For
+        an incarnation that is unknown nothing happens.
+        """
+
     def poll(self) -> Sequence[Observation]:
         """What happened since the last call, each thing once, in order."""
 

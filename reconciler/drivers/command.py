@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from reconciler.core import template
 from reconciler.core.spec import Command, Key, WorkerSpec
@@ -35,16 +36,25 @@ _CLOSE_THE_REST: list[tuple[int, int]] = (
 _CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
+class Output(Protocol):
+    """What takes in what workers write."""
+
+    def open(self, uid: str, set_name: str, key: str) -> int | None:
+        """A descriptor to be the worker's stdout and stderr, to be closed once it has it; None where it shares ours."""
+
+
 class CommandDriver(ProcessTable):
     """Starts local commands. Its environment, less what a service manager put there for it, is that of its start.
 
     `file_limit` is what workers get as their limit of open files instead of the controller's own: the answer of
     `raise_file_limit`. `reap_strangers` is for a controller that runs as PID 1 or as a subreaper, in a process where
-    nobody else starts children. Descriptors that are open when the driver is made are kept from every worker.
+    nobody else starts children. Descriptors that are open when the driver is made are kept from every worker. `output`
+    may be set before the first start: what takes in what workers write; without one they share the controller's own.
     """
 
     def __init__(self, *, file_limit: Limit | None = None, reap_strangers: bool = False) -> None:
         super().__init__(reap_strangers=reap_strangers)
+        self.output: Output | None = None
         self._file_limit = file_limit
         # As bytes, since encoding it anew takes longer than all else that is done for a start here.
         self._environment = {name: value for name, value in os.environb.items() if name not in _PRIVATE}
@@ -52,7 +62,7 @@ class CommandDriver(ProcessTable):
         _close_on_exec()
 
     def start(self, uid: str, set_name: str, spec: WorkerSpec) -> None:
-        """See `Driver`. Stages of a failure: arguments, cwd, exec, fork, descriptors, unexpected."""
+        """See `Driver`. Stages of a failure: arguments, output, cwd, exec, fork, descriptors, unexpected."""
         stage, cwd = "arguments", ""
         try:
             names = _names(set_name, spec.key)
@@ -61,13 +71,15 @@ class CommandDriver(ProcessTable):
             environment = self._environment_of(uid, command, names)
             cwd = template.render(command.cwd, **names) or "."
             self._check_room()
-            stage = "cwd"
-            if _has_threads():
-                pid = self._spawn_beside_threads(argv, cwd, environment)
-            else:
-                with _working_in(cwd), self._limited():
-                    stage = "exec"
-                    pid = self._spawn(argv, environment)
+            stage = "output"
+            with self._output_of(uid, set_name, spec) as output:
+                stage = "cwd"
+                if _has_threads():
+                    pid = self._spawn_beside_threads(argv, cwd, environment, output)
+                else:
+                    with _working_in(cwd), self._limited():
+                        stage = "exec"
+                        pid = self._spawn(argv, environment, output)
         except OSError as error:
             if error.filename not in (None, cwd):
                 stage = "exec"
@@ -87,30 +99,45 @@ class CommandDriver(ProcessTable):
             os.close(self._null)
             self._null = -1
 
-    def _spawn(self, argv: list[str], environment: dict[bytes, bytes]) -> int:
+    def _spawn(self, argv: list[str], environment: dict[bytes, bytes], output: int | None) -> int:
         """Start a program; relative paths are taken from the working directory."""
+        written = [] if output is None else [(os.POSIX_SPAWN_DUP2, output, fd) for fd in (1, 2)]
         return os.posix_spawn(
             _program(argv[0], environment),
             argv,
             environment,
-            file_actions=[(os.POSIX_SPAWN_DUP2, self._null, 0), *_CLOSE_THE_REST],
+            file_actions=[(os.POSIX_SPAWN_DUP2, self._null, 0), *written, *_CLOSE_THE_REST],
             setsid=True,
             setsigmask=(),
             setsigdef=_CATCHABLE,
         )
 
-    def _spawn_beside_threads(self, argv: list[str], cwd: str, environment: dict[bytes, bytes]) -> int:
+    def _spawn_beside_threads(
+        self, argv: list[str], cwd: str, environment: dict[bytes, bytes], output: int | None
+    ) -> int:
         """The same where other threads would see this process's working directory change: slower, and it leaves an
         inherited signal mask to the worker.
         """
         import subprocess  # noqa: PLC0415  a program without threads never needs it
 
-        process = subprocess.Popen(argv, cwd=cwd, env=environment, stdin=self._null, start_new_session=True)
+        process = subprocess.Popen(
+            argv, cwd=cwd, env=environment, stdin=self._null, stdout=output, stderr=output, start_new_session=True
+        )
         process.returncode = 0  # told that it ended, it never waits, and takes no status from our pidfd
         if self._file_limit is not None:
             with suppress(OSError):
                 resource.prlimit(process.pid, resource.RLIMIT_NOFILE, self._file_limit)
         return process.pid
+
+    @contextmanager
+    def _output_of(self, uid: str, set_name: str, spec: WorkerSpec) -> Iterator[int | None]:
+        """What the worker writes to."""
+        fd = None if self.output is None else self.output.open(uid, set_name, str(spec.key))
+        try:
+            yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
 
     @contextmanager
     def _limited(self) -> Iterator[None]:

@@ -130,3 +130,19 @@ def _dead(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def signal_number(name: str) -> int:
+    """The number of a signal, from its name without SIG. Raises ValueError for a name that does not exist."""
+    try:
+        return signal.Signals[f"SIG{name}"]
+    except KeyError:
+        raise ValueError(f"there is no signal {name!r}") from None
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal without SIG, such as "TERM" or "RTMIN+3"."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return f"RTMIN+{number - signal.Signals.SIGRTMIN}" if number > signal.Signals.SIGRTMIN else str(number)

@@ -13,8 +13,16 @@ from typing import Literal, Protocol
 
 import attrs
 
-PRIVATE = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""The environment by which a service manager speaks to the controller, and which means that one alone."""
+PRIVATE = (
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "RECONCILER_STATE_DIR",
+)
+"""The environment by which a service manager or a user speaks to the controller, and which means that one alone."""
 
 
 class Output(Protocol):

@@ -18,7 +18,7 @@ import resource
 import select
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
-from signal import SIGCONT, SIGKILL, Signals
+from signal import SIGCONT, SIGKILL
 from typing import Any
 
 import attrs
@@ -76,7 +76,7 @@ class ProcessTable:
 
         Raises ValueError for a signal that does not exist, since specs are checked before.
         """
-        number = signal_number(signal)
+        number = groups.signal_number(signal)
         child = self._children.get(uid)
         if child is None:
             self._answers.append(Lost(uid))
@@ -98,6 +98,12 @@ class ProcessTable:
             self._signal(child, SIGKILL)
         elif spared:
             self._kill_leftovers(child)
+
+    def signal(self, uid: str, signal: str) -> None:
+        """See `Driver`. Raises ValueError for a signal that does not exist."""
+        number, child = groups.signal_number(signal), self._children.get(uid)
+        if child is not None and not child.ended:
+            groups.signal_process(child.pidfd, number)
 
     def poll(self) -> Sequence[Observation]:
         """See `Driver`. First the answers to requests, then the ends, a bounded number at a time."""
@@ -334,27 +340,11 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def signal_number(name: str) -> int:
-    """The number of a signal, from its name without SIG. Raises ValueError for a name that does not exist."""
-    try:
-        return Signals[f"SIG{name}"]
-    except KeyError:
-        raise ValueError(f"there is no signal {name!r}") from None
-
-
-def signal_name(number: int) -> str:
-    """The name of a signal without SIG, such as "TERM" or "RTMIN+3"."""
-    try:
-        return Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return f"RTMIN+{number - Signals.SIGRTMIN}" if number > Signals.SIGRTMIN else str(number)
-
-
 def _ending(child: Child) -> Observation:
     if child.code is None:
         return Lost(child.uid)
     if child.code < 0:
-        return Exited(child.uid, signal=signal_name(-child.code), leftovers=child.killed)
+        return Exited(child.uid, signal=groups.signal_name(-child.code), leftovers=child.killed)
     return Exited(child.uid, exit_code=child.code, leftovers=child.killed)
 
 

@@ -60,6 +60,11 @@ class FakeDriver:
         """See `Driver`."""
         self.stop(uid, "KILL")
 
+    def signal(self, uid: str, signal: str) -> None:
+        """See `Driver`: it is kept, and does nothing else."""
+        if uid in self.processes:
+            self.processes[uid].signals.append(signal)
+
     def poll(self) -> Sequence[Observation]:
         """See `Driver`."""
         arrived, self._arrived = self._arrived, []

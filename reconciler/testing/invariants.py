@@ -53,6 +53,7 @@ class Invariants:
         self._surge_allowed_at: dict[str, float] = {}
         self._seen: Mapping[str, WorkerSet] = {}
         self._row: dict[tuple[str, Any], Any] = {}
+        self._digests: dict[tuple[str, Any], list[Any]] = {}
         engine.actual = WatchedActual(engine.actual.run, self)
 
     # ------------------------------------------------------------------------------------------- plans
@@ -69,9 +70,10 @@ class Invariants:
         lost: dict[str, int] = {}
         for action in actions:
             if isinstance(action, Start):
-                require(self._wanted(action.set_name, action.key) == action.spec, "not wanted:", action)
+                require(self._may_start(action.set_name, action.spec), "not wanted:", action)
                 known = self._engine.actual.sets[action.set_name]
-                waits = known.wanted.policy.rollout.strategy == "recreate" and recount(known).outdated
+                recreates = known.wanted.policy.rollout.strategy == "recreate" and not known.wanted.paused
+                waits = recreates and recount(known).outdated
                 require(not waits, "does not wait for all outdated ones to end:", action)
             elif isinstance(action, Stop) and self._takes_away(action):
                 lost[action.set_name] = lost.get(action.set_name, 0) + 1
@@ -112,8 +114,7 @@ class Invariants:
     def judge_start(self, process: Process, now: float) -> None:
         """At most one incarnation of a worker lives, or two where surging was allowed since the first was started."""
         name, key = process.set_name, process.spec.key
-        wanted = self._wanted(name, key)
-        require(wanted is not None and wanted.digest == process.spec.digest, "not wanted:", process)
+        require(self._may_start(name, process.spec), "not wanted:", process)
         twins = [p for p in self._driver.processes.values() if p.set_name == name and p.spec.key == key]
         if len(twins) > 1:
             rollout = self._engine.actual.sets[name].wanted.policy.rollout
@@ -122,6 +123,7 @@ class Invariants:
             allowed = self._surge_allowed_at.get(name, -1.0) >= self._started_at[twins[0].uid]
             require(len(twins) == 2 and allowed, "twins:", twins)  # noqa: PLR2004  the limit itself
         self._started_at[process.uid] = now
+        self._digests.setdefault((name, key), []).append(process.spec.digest)
 
     # ------------------------------------------------------------------------------------------- state
 
@@ -133,7 +135,7 @@ class Invariants:
         for name, known in actual.sets.items():
             counted, is_there = known.tally, recount(known)
             require(counted == is_there, name, "is counted as", counted, "and is", is_there)
-            due = known.progress.deadline(known.wanted.policy.rollout)
+            due = None if known.wanted.paused else known.progress.deadline(known.wanted.policy.rollout)
             require(due is None or now < due, name, "should have stalled at", due)
             require(due is None or wake_at <= due, name, "sleeps through its progress deadline", due)
             unconverged = name in actual.unconverged
@@ -169,6 +171,13 @@ class Invariants:
             known.dirty.clear()
         actual.dirty.clear()
         require(not plan.actions, "a full look finds more to do:", plan.actions)
+
+    def _may_start(self, name: str, spec: WorkerSpec) -> bool:
+        """Whether it is what is wanted, or what a paused worker ran before."""
+        wanted = self._wanted(name, spec.key)
+        if wanted is None or not self._engine.desired[name].paused:
+            return wanted == spec
+        return wanted == spec or spec.digest in self._digests[name, spec.key]
 
     def _wanted(self, name: str, key: Any) -> WorkerSpec | None:
         wanted = self._engine.desired.get(name)

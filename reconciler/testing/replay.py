@@ -21,13 +21,14 @@ _PHASES = {
     event.WORKER_BACKOFF: Phase.BACKOFF,
     event.WORKER_SUCCEEDED: Phase.SUCCEEDED,
     event.WORKER_FAILED: Phase.FAILED,
+    event.WORKER_RESET: Phase.BACKOFF,
 }
 
 
 class Replay:
     """The workers by uid, as far as the events that were taken in tell.
 
-    What only desired state and clock can tell (`up_to_date`, `age`, `retry_in`, and which workers are Pending) is left
+    What only desired state and clock can tell (`up_to_date`, the times, and which workers are Pending) is left
     out.
     """
 
@@ -89,6 +90,8 @@ def recorded(rows: Iterable[WorkerStatus]) -> dict[str, WorkerStatus]:
 
 
 def _changes(row: WorkerStatus, told: Event) -> dict[str, Any]:
+    if told.event == event.WORKER_SIGNALLED or (told.event == event.WORKER_RESET and row.phase not in _ENDED):
+        return {}
     if told.event in (event.WORKER_STARTED, event.WORKER_ADOPTED):
         running = Phase.RUNNING if row.phase == Phase.STARTING else row.phase
         return {"phase": running, "pid": told.pid, "reason": told.reason}

@@ -77,7 +77,7 @@ class Stage:
 
     def status(self) -> Snapshot:
         """The state at this moment."""
-        return self.engine.status(self.clock.now)
+        return self.engine.status()
 
     def told(self, key: str | None = None) -> list[str]:
         """The names of all events so far, in order, or of those about one worker."""

@@ -103,6 +103,11 @@ class Stream:
             life.began = True
             self._begin(life, told, now)
             return
+        if told.event == event.WORKER_RESET:
+            life.failures, life.starts = 0, ()
+            if life.last not in _FIRST | _RUNNING:
+                life.last, life.due = event.WORKER_BACKOFF, now
+            return
         require(life.last in _PREDECESSORS[told.event], told.event, "after", life.last, ":", told)
         if told.event == event.WORKER_STARTED:
             require(life.pid is None, "has a process already:", told)

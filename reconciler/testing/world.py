@@ -13,7 +13,7 @@ import attrs
 
 from reconciler.core.event import Event
 from reconciler.core.observation import Observation
-from reconciler.core.override import Override, RestartAsked, Scale, StayDown
+from reconciler.core.override import Override, Paused, RestartAsked, Scale, StayDown, added
 from reconciler.core.spec import SetSpec, WorkerSet, WorkerSpec, expand
 from reconciler.core.worker import Phase
 from reconciler.testing.drawing import draw_edit, draw_set, drawn, happens
@@ -33,6 +33,11 @@ PATIENCE = 600.0
 QUIET = 70.0
 """Seconds for which it must then stay at rest."""
 
+STEERED = 10_000
+"""From this seed on there is an operator, too, who pauses and resets. He came later: the histories of earlier seeds,
+some of which have found a fault, are what they were.
+"""
+
 TURNS_AT_ONCE = 20
 """More turns than this at one moment mean that the engine spins."""
 
@@ -49,6 +54,7 @@ class World(Stage):
         super().__init__(MemorySource())
         self.seed = seed
         self.luck = Random(seed)  # noqa: S311  a simulation must be repeatable, not secret
+        self.operator = Random(-seed)  # noqa: S311  likewise
         self.mischief = Mischief(seed, self.driver, self.clock)
         self.driver.on_start = self._start
         self.driver.on_signal = self._signal
@@ -86,6 +92,8 @@ class World(Stage):
             self.mischief.end(self.luck.choice(running), self.luck)
         elif what == "sickness" and running:
             self.mischief.sicken(self.luck.choice(running), self.luck)
+        if self.seed >= STEERED and self._specs and happens(self.operator, 20):
+            self._steer()
         self.advance(self.luck.choice((0.0, 0.0, 0.05, 0.3, 1.0, 1.0, 3.0, 8.0, 40.0)))
 
     def behave(self) -> None:
@@ -184,6 +192,16 @@ class World(Stage):
             (Scale(name, self.luck.randint(0, 4)), StayDown(name, key), RestartAsked(name, self._serial, key))
         )
 
+    def _steer(self) -> None:
+        """An operator pauses a rollout, or has failures forgotten."""
+        name = self.operator.choice(sorted(self._specs))
+        if happens(self.operator, 50):
+            self.say("paused:", name)
+            self.engine.override(added(self.engine.overrides, Paused(name)), self.clock.now)
+        elif name in self.engine.actual.sets:
+            self.say("reset:", name)
+            self.engine.reset(name, list(self.engine.actual.sets[name].by_key), self.clock.now)
+
     # ------------------------------------------------------------------------------------------- rest
 
     def _rest(self, reached: Callable[[], bool]) -> None:
@@ -207,12 +225,13 @@ class World(Stage):
     def _at_rest(self) -> bool:
         """Each wanted worker serves or has ended for good, and a rollout is done unless a failed worker stopped it."""
         rows = self.status().workers
-        resting = all(row.ready or row.phase in (Phase.SUCCEEDED, Phase.FAILED) for row in rows)
+        ended = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED)
+        resting = all(row.ready or row.phase in ended for row in rows)
         return resting and all(map(self._is_done, self.engine.desired.values()))
 
     def _is_done(self, wanted: WorkerSet) -> bool:
         known = self.engine.actual.sets[wanted.name]
-        given_up = known.tally.failed or wanted.policy.rollout.strategy == "on_delete"
+        given_up = known.tally.failed or wanted.policy.rollout.strategy == "on_delete" or wanted.paused
         return len(known.by_key) == len(wanted.workers) and bool(known.tally.converged or given_up)
 
 

@@ -20,6 +20,7 @@ from reconciler.core.observation import (
     Lost,
     NotReady,
     Ready,
+    ResetAsked,
     Spawned,
     SpawnFailed,
     StopRequested,
@@ -41,6 +42,7 @@ SEEN = {
     Adopted: st.builds(Adopted, st.just("u"), st.integers(2, 9)),
     StopRequested: st.builds(StopRequested, st.just("u"), st.just("TERM"), TIMES, st.just("Removed")),
     KillRequested: st.builds(KillRequested, st.just("u"), st.sampled_from(sorted(lifecycle.KILLS))),
+    ResetAsked: st.builds(ResetAsked, st.just("u")),
     Elapsed: st.builds(Elapsed, st.just("u")),
 }
 POLICIES = st.builds(
@@ -113,8 +115,9 @@ def test_each_cell_leads_where_it_says(phase, kind, data):
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in LIVE])
 def test_an_end_is_an_end(phase):
-    """An incarnation that has ended never changes again, whatever comes late."""
-    assert {TABLE[phase, kind].targets for kind in OBSERVATIONS} == {()}
+    """An incarnation that has ended never changes again, whatever comes late, but for one that somebody resets."""
+    targets = {TABLE[phase, kind].targets for kind in OBSERVATIONS if kind is not ResetAsked}
+    assert targets == {()}
 
 
 def test_each_phase_but_stopped_can_be_reached_and_left_by_the_table():

@@ -38,17 +38,15 @@ def test_pending_is_what_is_wanted_and_has_no_process():
 
 
 def test_what_waits_says_for_how_long():
-    """A worker in Backoff has no pid, and `retry_in` counts down to 0."""
+    """A worker in Backoff has no pid, and says since when and until when it waits."""
     scene = Scene(web(restart=restart(initial=4.0)))
     scene.end("web-0", 1)
     scene.end("web-0", 1)
     (row,) = scene.status().workers
-    assert (row.phase, row.reason, row.pid, row.retry_in, row.age) == ("Backoff", "CrashLoopBackOff", None, 4.0, 0.0)
-    scene.clock.move_to(3.0)
-    (row,) = scene.status().workers
-    assert (row.retry_in, row.age) == (1.0, 3.0)
-    scene.clock.move_to(9.0)
-    assert scene.status().workers[0].retry_in == 0.0
+    assert (row.phase, row.reason, row.pid, row.retry_at, row.since) == ("Backoff", "CrashLoopBackOff", None, 4.0, 0.0)
+    scene.clock.move_to(4.0)
+    scene.turn()
+    assert scene.status().workers[0].retry_at is None
 
 
 def test_restarts_are_those_since_the_spec_was_changed():
