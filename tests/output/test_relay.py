@@ -24,7 +24,8 @@ from processes import PATIENCE, descriptors
 from reconciler.core.event import Event
 from reconciler.lines import writer_of
 from reconciler.log import EventLog
-from reconciler.output import LARGEST_QUEUE, LONGEST_LINE, Relay
+from reconciler.output import Relay
+from reconciler.output.streams import LARGEST_QUEUE, LONGEST_LINE
 
 pytestmark = pytest.mark.os
 
