@@ -8,6 +8,7 @@ file's stamp with that of the last look, and open only what differs and has sett
 import errno
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from reconciler.core.spec import SetSpec
 from reconciler.sources import Reading, listing
 from reconciler.sources.ledger import Ledger
 from reconciler.sources.listing import SUFFIXES, Stamp
-from reconciler.sources.verdict import UNREADABLE, conflict, judge, name_of, shown
+from reconciler.sources.verdict import UNREADABLE, Rejection, conflict, judge, name_of, shown
 
 if TYPE_CHECKING:
     from reconciler.sources.doorbell import Doorbell
@@ -74,6 +75,14 @@ class DirectorySource:
     def fileno(self) -> int | None:
         """The bell's descriptor, once there is a bell."""
         return None if self._bell is None else self._bell.fileno()
+
+    def files(self) -> Mapping[str, str]:
+        """The path of the file behind each set, as its last good version was read from it."""
+        return self._ledger.files()
+
+    def rejections(self) -> Mapping[str, Rejection]:
+        """What is wrong with the files of each name, now."""
+        return self._ledger.rejections()
 
     def close(self) -> None:
         """Take down the bell."""

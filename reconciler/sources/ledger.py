@@ -102,6 +102,14 @@ class Ledger:
         deadlines = (since + grace for since in gone.values() for grace in (GONE_S, HOLD_S))
         return min((deadline for deadline in deadlines if deadline > now), default=None)
 
+    def files(self) -> Mapping[str, str]:
+        """The path of each good spec's file."""
+        return {name: entry.file for name, entry in self._entries.items() if entry.spec is not None}
+
+    def rejections(self) -> Mapping[str, Rejection]:
+        """What is wrong now, by name."""
+        return {name: entry.rejection for name, entry in self._entries.items() if entry.rejection is not None}
+
     def unreachable(self, reason: str) -> None:
         """The directory cannot be looked into: everything stays as it is."""
         self._hold(reason, self._workers(self._sets))

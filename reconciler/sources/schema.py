@@ -11,8 +11,15 @@ from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
-from reconciler.core.spec import Budget, Duration, SetSpec, SignalName
-from reconciler.sources.structuring import DURATION_PATTERN, LARGEST_BUDGET, LONGEST, PERCENT_PATTERN
+from reconciler.core.spec import Budget, Duration, SetSpec, SignalName, Size
+from reconciler.sources.structuring import (
+    DURATION_PATTERN,
+    LARGEST,
+    LARGEST_BUDGET,
+    LONGEST,
+    PERCENT_PATTERN,
+    SIZE_PATTERN,
+)
 
 _TEXT = {"type": "string", "pattern": r"^([^{}]|\{\{|\}\}|\{(name|index|key)\})*$"}
 
@@ -26,6 +33,13 @@ _LEAVES: Mapping[Any, dict[str, Any]] = {
         "anyOf": [
             {"type": "number", "minimum": 0, "maximum": LONGEST},
             {"type": "string", "pattern": f"^{DURATION_PATTERN}$"},
+        ],
+    },
+    Size: {
+        "description": 'Bytes, or a text like "64KiB", "10MiB" or "1GiB".',
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": LARGEST},
+            {"type": "string", "pattern": f"^{SIZE_PATTERN}$"},
         ],
     },
     SignalName: {
@@ -48,7 +62,7 @@ _LEAVES: Mapping[Any, dict[str, Any]] = {
     },
     Mapping[str, str]: {"type": "object", "propertyNames": {"pattern": "^[^=]+$"}, "additionalProperties": _TEXT},
 }
-_DEFINED = {Duration: "duration", SignalName: "signal", Budget: "budget"}
+_DEFINED = {Duration: "duration", Size: "size", SignalName: "signal", Budget: "budget"}
 
 
 def schema() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import attrs
 
 from reconciler.core import template
-from reconciler.core.spec import Budget, Duration, SetSpec, SignalName
+from reconciler.core.spec import Budget, Duration, SetSpec, SignalName, Size
 from reconciler.sources.refusal import MOST_PROBLEMS, InputError, below, kind, meant, shown
 
 if TYPE_CHECKING:
@@ -29,16 +29,22 @@ Hook = Callable[[Any, Any], Any]
 LONGEST = 100 * 365 * 86400
 """The longest duration, in seconds: a hundred years. More is a slip, and would not fit the clocks' arithmetic."""
 
+LARGEST = 1 << 50
+"""The largest size, in bytes."""
+
 LARGEST_BUDGET = 10_000
 """The largest budget in workers: as many as there may be replicas."""
 
 DURATION_PATTERN = r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+"
+SIZE_PATTERN = r"[0-9]+(KiB|MiB|GiB)"
 PERCENT_PATTERN = r"(100|[1-9]?[0-9])%"
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(DURATION_PATTERN)
 _DURATION_PART = re.compile(r"([0-9.]+)([a-z]+)")
 _PERCENT = re.compile(PERCENT_PATTERN)
+_SIZE = re.compile(SIZE_PATTERN)
+_SIZE_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _LONGEST_TEXT = 16384  # characters of a command; shlex takes time that grows with the square of a word's length
 _LONGEST_WORD = 100  # characters; no duration or percentage is longer
@@ -73,6 +79,7 @@ def _converter() -> "Converter":
     for type_, hook in hooks.items():
         converter.register_structure_hook(type_, hook)
     converter.register_structure_hook_func(lambda type_: type_ is Duration, _duration)
+    converter.register_structure_hook_func(lambda type_: type_ is Size, _size)
     converter.register_structure_hook_func(lambda type_: type_ is SignalName, _signal)
     return converter
 
@@ -234,6 +241,17 @@ def _seconds(text: str) -> float | None:
     if len(text) > _LONGEST_WORD or not _DURATION.fullmatch(text):
         return None
     return sum(float(count) * _UNITS[unit] for count, unit in _DURATION_PART.findall(text))
+
+
+def _size(value: Any, _: Any) -> int:
+    size = value
+    if isinstance(value, str) and len(value) <= _LONGEST_WORD and _SIZE.fullmatch(value):
+        size = int(value[:-3]) * _SIZE_UNITS[value[-3:]]
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise _wrong('a size in bytes, like 65536, or like "64KiB", "10MiB" or "1GiB"', value)
+    if size > LARGEST:
+        raise _wrong("at most 1048576 GiB", value)
+    return size
 
 
 def _signal(value: Any, _: Any) -> str:

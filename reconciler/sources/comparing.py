@@ -1,0 +1,141 @@
+"""How two sets of specs differ, and what that means for the workers.
+
+Rule: pure. Two specs are compared by the fields of the classes in `core.spec`, so that a new setting needs nothing
+here, and a field needs a new process just where `Command` has it. Values of `env` never leave this file: a change of
+one shows that there is another, and not which.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+
+import attrs
+
+from reconciler.core.spec import Budget, Command, SetSpec
+from reconciler.sources.dumping import dump
+from reconciler.sources.refusal import below
+
+HIDDEN = "(hidden)"
+"""What is shown in the place of a value of `env`."""
+
+_OF_PROCESS = frozenset(field.name for field in attrs.fields(Command))
+_TOKEN_LENGTH = 12
+
+
+@attrs.frozen
+class FieldChange:
+    """One setting, by its path as in a file's problems, with its plain values; None where it is absent.
+
+    `restarts` says that workers which run need a new process for it.
+    """
+
+    path: str
+    before: Any
+    after: Any
+    restarts: bool
+
+
+@attrs.frozen
+class SetChange:
+    """What becomes of one worker set: it is new, it goes (then there is no `after`), or some of its fields change.
+
+    The fields of a set that is new or goes are those that are not the defaults.
+    """
+
+    name: str
+    before: SetSpec | None
+    after: SetSpec | None
+    fields: tuple[FieldChange, ...]
+
+    @property
+    def kind(self) -> str:
+        """One of "added", "removed" and "changed"."""
+        if self.before is None:
+            return "added"
+        return "removed" if self.after is None else "changed"
+
+    @property
+    def starts(self) -> int:
+        """How many workers there will be more."""
+        return max(0, _size(self.after) - _size(self.before))
+
+    @property
+    def stops(self) -> int:
+        """How many workers there will be fewer."""
+        return max(0, _size(self.before) - _size(self.after))
+
+    @property
+    def replaces(self) -> int:
+        """How many workers that stay need a new process."""
+        if not any(field.restarts for field in self.fields):
+            return 0
+        return min(_size(self.before), _size(self.after))
+
+
+def compare(before: Mapping[str, SetSpec], after: Mapping[str, SetSpec]) -> tuple[SetChange, ...]:
+    """The sets that are not alike in both, in the order in which their workers start."""
+    found = []
+    for name in before.keys() | after.keys():
+        one, other = before.get(name), after.get(name)
+        if one != other:
+            found.append(SetChange(name, one, other, tuple(_fields(one, other))))
+    return tuple(sorted(found, key=lambda change: ((change.after or change.before or _NOTHING).order, change.name)))
+
+
+def token(live: Mapping[str, SetSpec], planned: Mapping[str, SetSpec]) -> str:
+    """A short text that stands for this very plan: another one as soon as either side is another."""
+    sides = [{name: dump(spec) for name, spec in side.items()} for side in (live, planned)]
+    return sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()[:_TOKEN_LENGTH]
+
+
+_NOTHING = SetSpec(name="", command=())
+
+
+def _size(spec: SetSpec | None) -> int:
+    return 0 if spec is None or spec.suspend else spec.replicas
+
+
+def _fields(before: SetSpec | None, after: SetSpec | None) -> Iterator[FieldChange]:
+    old, new = _settings(before), _settings(after)
+    whole = before is not None and after is not None
+    if not whole:
+        usual = _settings(_NOTHING)
+        old, new = ({path: value for path, value in each.items() if usual.get(path) != value} for each in (old, new))
+    for path in {**old, **new}:
+        one, other = old.get(path), new.get(path)
+        if one != other:
+            hidden = path[0] == "env"
+            yield FieldChange(
+                path=_joined(path),
+                before=HIDDEN if hidden and one is not None else one,
+                after=HIDDEN if hidden and other is not None else other,
+                restarts=whole and path[0] in _OF_PROCESS,
+            )
+
+
+def _settings(spec: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """The plain values of all settings, defaults as well, by their paths."""
+    if isinstance(spec, Mapping):
+        inner = dict(spec)
+    elif isinstance(spec, Budget) or not attrs.has(type(spec)):
+        return {path: _plain(spec)} if path else {}
+    else:
+        inner = {field.name: getattr(spec, field.name) for field in attrs.fields(type(spec)) if "doc" in field.metadata}
+    found: dict[tuple[str, ...], Any] = {}
+    for name, value in inner.items():
+        found |= _settings(value, (*path, name))
+    return found
+
+
+def _joined(path: tuple[str, ...]) -> str:
+    text = ""
+    for name in reversed(path):
+        text = below(name, text)
+    return text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Budget):
+        return str(value) if value.percent else value.amount
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,106 @@
+"""How two sets of specs differ."""
+
+from typing import Any
+
+import attrs
+from hypothesis import given
+from sources.test_dumping import tables
+
+from reconciler.core.spec import Budget, Command, Restart, Rollout, SetSpec, StartLimit, Stop
+from reconciler.sources.comparing import HIDDEN, FieldChange, SetChange, compare, token
+
+WEB = SetSpec(name="web", command=("sleep", "1"), replicas=3, cwd="/srv", env={"TOKEN": "secret"})
+
+
+def change(**fields: Any) -> SetChange:
+    """What an edit of these fields of WEB comes to."""
+    (found,) = compare({"web": WEB}, {"web": attrs.evolve(WEB, **fields)})
+    return found
+
+
+def effect(found: SetChange) -> tuple[int, int, int]:
+    """How many workers it starts, stops and replaces."""
+    return found.starts, found.stops, found.replaces
+
+
+@given(tables(SetSpec), tables(SetSpec))
+def test_a_change_is_what_differs(one: SetSpec, other: SetSpec) -> None:
+    """Two specs have changes just where they are not equal, and the same the other way round."""
+    there, back = compare({"web": one}, {"web": other}), compare({"web": other}, {"web": one})
+    assert bool(there) == bool(back) == (one != other)
+    assert compare({"web": one}, {"web": one}) == ()
+    for found in there:
+        assert found.fields
+        turned = [attrs.evolve(field, before=field.after, after=field.before) for field in found.fields]
+        assert sorted(turned, key=str) == sorted(back[0].fields, key=str)
+
+
+def test_paths_and_values() -> None:
+    """Each setting is told by its path and its values as a file could say them, be they defaults."""
+    found = change(
+        stop=Stop(timeout=5.0),
+        restart=Restart(success_exit_codes=(0, 3), start_limit=StartLimit()),
+        rollout=Rollout(max_surge=Budget(25, percent=True)),
+    )
+    assert found.kind == "changed"
+    assert found.fields == (
+        FieldChange("restart.success_exit_codes", [0], [0, 3], restarts=False),
+        FieldChange("stop.timeout", 30.0, 5.0, restarts=False),
+        FieldChange("rollout.max_surge", 0, "25%", restarts=False),
+        FieldChange("restart.start_limit.burst", None, 5, restarts=False),
+        FieldChange("restart.start_limit.interval", None, 10.0, restarts=False),
+    )
+
+
+def test_what_needs_a_new_process() -> None:
+    """A field of the command needs new processes for the workers that stay, and no other field does."""
+    fresh = {"command": ("true",), "cwd": "/", "env": {}, "clear_env": True}
+    assert fresh.keys() == {field.name for field in attrs.fields(Command)}
+    for name, value in fresh.items():
+        found = change(**{name: value})
+        assert [field.restarts for field in found.fields] == [True]
+        assert effect(found) == (0, 0, 3)
+    for name, value in {"min_ready": 1.0, "order": 5, "stop": Stop(signal="INT")}.items():
+        assert [field.restarts for field in change(**{name: value}).fields] == [False]
+        assert effect(change(**{name: value})) == (0, 0, 0)
+
+
+def test_how_many_workers() -> None:
+    """Workers are started, stopped and replaced as the size and the process of their set say."""
+    assert effect(change(replicas=5)) == (2, 0, 0)
+    assert effect(change(replicas=1, cwd="/")) == (0, 2, 1)
+    assert effect(change(suspend=True)) == (0, 3, 0)
+    assert effect(compare({}, {"web": WEB})[0]) == (3, 0, 0)
+    assert effect(compare({"web": WEB}, {})[0]) == (0, 3, 0)
+
+
+def test_the_environment_is_hidden() -> None:
+    """Names of the environment are told, and values never, in no kind of change."""
+    found = change(env={"TOKEN": "secret2", "a b": "secret3"})
+    assert found.fields == (
+        FieldChange("env.TOKEN", HIDDEN, HIDDEN, restarts=True),
+        FieldChange("env['a b']", None, HIDDEN, restarts=True),
+    )
+    (gone,) = compare({"web": WEB}, {})
+    assert FieldChange("env.TOKEN", HIDDEN, None, restarts=False) in gone.fields
+    assert "secret" not in str([gone.fields, found.fields])
+
+
+def test_new_and_gone_sets() -> None:
+    """A set that is new, or goes, is told by what is not the default; sets come in the order of their starts."""
+    first = SetSpec(name="zoo", command=("true",), order=-1)
+    found = compare({"web": WEB}, {"zoo": first, "api": attrs.evolve(WEB, name="api")})
+    assert [(each.name, each.kind) for each in found] == [("zoo", "added"), ("api", "added"), ("web", "removed")]
+    assert [(field.path, field.before, field.after) for field in found[0].fields] == [
+        ("command", None, ["true"]),
+        ("order", None, -1),
+    ]
+
+
+@given(tables(SetSpec), tables(SetSpec))
+def test_a_token_is_of_one_plan(one: SetSpec, other: SetSpec) -> None:
+    """Equal sides have equal tokens, whatever the order; where a side is another, so is the token."""
+    live, planned = {"web": one, "db": WEB}, {"web": other}
+    assert token(live, planned) == token(dict(reversed(live.items())), dict(planned))
+    assert (token(live, planned) == token(live, {"web": one})) == (one == other)
+    assert token(live, planned) != token({"db": WEB}, planned)
