@@ -21,9 +21,10 @@ import reconciler
 from reconciler import testing
 from reconciler.cli import command_line
 from reconciler.core.event import CATALOGUE
+from reconciler.core.explain import RULES
 from reconciler.core.lifecycle import TABLE, ignore
 from reconciler.core.observation import OBSERVATIONS
-from reconciler.core.spec import Budget, Duration, SetSpec, SignalName
+from reconciler.core.spec import Budget, Duration, SetSpec, SignalName, Size
 from reconciler.core.worker import LIVE, Phase
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -36,6 +37,7 @@ _TYPES: Mapping[Any, str] = {
     float: "number",
     str: "text",
     Duration: "duration",
+    Size: "size",
     SignalName: "signal",
     Budget: "budget",
     tuple[int, ...]: "list of whole numbers",
@@ -129,6 +131,11 @@ def _bounds_of(field: Any) -> str:
 # ------------------------------------------------------------------------------------------- events and the lifecycle
 
 
+def rules() -> str:
+    """What each rule of `explain` means."""
+    return "\n".join([*_table(("rule", "meaning"), [(f"`{name}`", text) for name, text in RULES.items()]), ""])
+
+
 def events() -> str:
     """A table for each group of events."""
     groups = dict.fromkeys(name.split(".")[0] for name in CATALOGUE)
@@ -172,7 +179,7 @@ def transitions() -> str:
 def commands() -> str:
     """The command line: each command with its arguments and options."""
     parts = ["### `reconciler`", "", *_described(command_line)]
-    for name, command in command_line.commands.items():
+    for name, command in all_commands().items():
         arguments = [f" {each.make_metavar(click.Context(command))}" for each in command.params if _is_argument(each)]
         parts += [f"### `reconciler {name}{''.join(arguments)}`", "", *_described(command)]
     return "\n".join(parts)
@@ -193,6 +200,19 @@ def _described(command: click.Command) -> list[str]:
 
 def _is_argument(parameter: click.Parameter) -> bool:
     return isinstance(parameter, click.Argument)
+
+
+def all_commands() -> dict[str, click.Command]:
+    """The verbs by name, those in groups by both names."""
+    context = click.Context(command_line)
+    found: dict[str, click.Command] = {}
+    for name in command_line.list_commands(context):
+        command = command_line.get_command(context, name)
+        if command is not None:
+            found[name] = command
+        if isinstance(command, click.Group):
+            found |= {f"{name} {inner}": one for inner, one in command.commands.items()}
+    return found
 
 
 def names() -> str:
@@ -225,6 +245,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 PARTS: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "events": events,
+    "rules": rules,
     "diagram": diagram,
     "transitions": transitions,
     "commands": commands,

@@ -8,18 +8,19 @@ process stays safe to fork. asyncio is imported after the first turn, so that wo
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from reconciler import __version__
 from reconciler.bells import Answer, Bells
 from reconciler.core import event
 from reconciler.core.event import Event
-from reconciler.core.override import scaled, step_of
-from reconciler.core.spec import Policy
+from reconciler.core.override import Override
+from reconciler.core.spec import OutputMode, Policy
 from reconciler.drivers import Driver
 from reconciler.engine import Engine
+from reconciler.parts import OutputRoom, capture, driver_of, source_of
 from reconciler.publishing import Publish, Publisher
 from reconciler.signals import SignalCounter
 from reconciler.sources import Source
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from reconciler.core.status import Snapshot
-    from reconciler.output import Relay
+    from reconciler.service import Service
 
 AFTER_ERROR = 1.0
 """Seconds until the next turn after one that failed by a fault of our own."""
@@ -49,10 +50,12 @@ class Controller:
     A `Source` may stand in the place of `update`, and a `Driver` in that of `fork`; without `fork`, `update` returns
     `SetSpec`s, which are started as local commands.
 
-    Three attributes may be set before it runs. `publish` is given the events. `hooks` has functions by the name of a
-    signal that are called when `run` takes it, before anything else comes of it; one of TERM or INT may return the name
-    of the signal that workers are asked to end with, in the place of their policy's. With `replace_all`, HUP and
-    `reload` replace every worker whether it differs or not: all new ones are started, then all old ones stopped.
+    Some attributes may be set before it runs. `publish` is given the events. `state_dir` names a directory for its
+    control socket and what it remembers, which must be its own: else running raises `state.lock.TakenError`. With one,
+    `output` says where local commands write to whose spec does not say. `hooks` has functions by the name of a signal
+    that are called when `run` takes it, before anything else comes of it; one of TERM or INT may return the name of the
+    signal that workers are asked to end with, in the place of their policy's. With `replace_all`, HUP and `reload`
+    replace every worker whether it differs or not: all new ones are started, then all old ones stopped.
     """
 
     def __init__(  # noqa: PLR0913  six is the house's limit
@@ -68,9 +71,12 @@ class Controller:
         self._events = Publisher()
         self.hooks: dict[str, Callable[[], Any]] = {}
         self._engine = Engine(
-            _source_of(update, key, policy, interval), _driver_of(fork), self._events.tell, f"{os.urandom(3).hex()}-"
+            source_of(update, key, policy, interval), driver_of(fork), self._events.tell, f"{os.urandom(3).hex()}-"
         )
-        self._output: Relay | None = getattr(self._engine.driver, "output", None)
+        self.state_dir: str | None = None
+        self.output: OutputMode = "inherit"
+        self._output: OutputRoom | None = getattr(self._engine.driver, "output", None)
+        self._service: Service | None = None
         self._scale = scale
         self._bells: Bells | None = None
         self._stopped: asyncio.Future[None] | None = None
@@ -171,7 +177,20 @@ class Controller:
 
     def status(self) -> "Snapshot":
         """The state of all sets and workers at this moment."""
-        return self._engine.status(time.monotonic())
+        return self._engine.status()
+
+    def override(self, overrides: Sequence[Override]) -> None:
+        """Lay these overrides (`core.override`), and no others, over what `update` returns. To be called in the
+        controller's thread; takes effect before it returns.
+        """
+        self._engine.override(overrides, time.monotonic())
+        self._turn()
+
+    def events(self) -> AsyncIterator[Event]:
+        """The events from now on, each as it comes, until the controller has stopped. Who is more than 10 000 events
+        behind misses some.
+        """
+        return self._events.recent.follow()
 
     # ---------------------------------------------------------------------------------------------- turns
 
@@ -183,6 +202,8 @@ class Controller:
                 "call reconciler.worker.context before the controller is run"
             )
         self._began = time.monotonic()
+        if self.state_dir is not None:
+            self._enter(self.state_dir)
         source = str(getattr(self._engine.source, "path", "update"))
         self._events.hold()
         self._events.tell(
@@ -194,13 +215,31 @@ class Controller:
 
         import reconciler.core.status  # noqa: F401, PLC0415
 
+        if self._service is not None:
+            self._service.open()
         self._events.release()
+
+    def _enter(self, directory: str) -> None:
+        """Have the state directory for ourselves, and what was asked for in it."""
+        from reconciler.service import Service  # noqa: PLC0415  not without one
+        from reconciler.steering.shell import Shell  # noqa: PLC0415  likewise
+
+        shell = Shell(self._turn, self._urgent, self._shut_down)
+        self._service = Service(directory, self._engine, self._events, shell)
+        capture(self._engine, f"{self._service.directory}/output", self.output)
+        self._output = getattr(self._engine.driver, "output", None)
+
+    def _shut_down(self, now: bool) -> None:  # noqa: FBT001
+        for _ in range(1 + now):
+            self._leave()
 
     def _turn(self, *, read: bool = False, urgent: bool = False) -> None:
         """One turn, after which the timer and the watched descriptors are what the engine needs next."""
         if self._bells is None or self._stopped is None or self._stopped.done():
             return
         wake_at = self._guarded(read=read, urgent=urgent)
+        if self._service is not None and self._service.turned():
+            wake_at = time.monotonic()
         if self._engine.stopped:
             self._bells.cancel()
             self._stopped.set_result(None)
@@ -256,6 +295,8 @@ class Controller:
         ]
         if self._output is not None:
             ringing.append((self._output.fileno(), self._pump))
+        if self._service is not None:
+            ringing.append((self._service.fileno(), self._service.pump))
         bells.watch({fd: answer for fd, answer in ringing if fd is not None})
 
     def _pump(self) -> None:
@@ -322,11 +363,7 @@ class Controller:
             for _ in range(abs(step)):
                 self._events.call(self._scale, 1 if step > 0 else -1)
             return True
-        scale = step_of(self._engine.desired, step)
-        if scale is not None:
-            self._engine.override(scaled(self._engine.overrides, scale), time.monotonic())
-            self._events.tell([Event(event.CONTROLLER_SCALED, name=scale.set_name, extra={"replicas": scale.replicas})])
-        return scale is not None
+        return self._engine.step(step, time.monotonic())
 
     async def _drain(self) -> None:
         import asyncio  # noqa: PLC0415  see the top of the file
@@ -347,29 +384,6 @@ class Controller:
             self._events.tell(self._output.close())
         uptime = round(time.monotonic() - self._began, 3)
         self._events.tell([Event(event.CONTROLLER_STOPPED, extra={"uptime_s": uptime})])
-
-
-def _source_of(
-    update: Callable[[], Any] | Source,
-    key: Callable[[Any], Any] | None,
-    policy: Policy | None,
-    interval: float | None,
-) -> Source:
-    if hasattr(update, "read"):
-        return cast("Source", update)
-    from reconciler.sources.callback import CallbackSource  # noqa: PLC0415  not for a watched directory
-
-    return CallbackSource(update, key, policy, interval)
-
-
-def _driver_of(fork: Callable[[Any], Any] | Driver | None) -> Driver:
-    if fork is None:
-        from reconciler.drivers.command import CommandDriver  # noqa: PLC0415  not for a driver of the user's
-
-        return CommandDriver()
-    if hasattr(fork, "start"):
-        return cast("Driver", fork)
-    from reconciler.drivers.callback import CallbackDriver  # noqa: PLC0415  likewise
-    from reconciler.output import Relay  # noqa: PLC0415  likewise
-
-    return CallbackDriver(fork, Relay())
+        if self._service is not None:
+            self._service.close()
+            self._service = None

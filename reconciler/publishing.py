@@ -10,15 +10,19 @@ from typing import Any
 
 from reconciler.core import event
 from reconciler.core.event import Event
+from reconciler.recent import Recent
 
 Publish = Callable[[Sequence[Event]], None]
 
 
 class Publisher:
-    """Tells events to `receiver`; without one, to the user's structlog if that is configured, else to stderr."""
+    """Keeps the recent events, and tells all to `receiver`; without one, to the user's structlog if that is configured,
+    else to stderr.
+    """
 
     def __init__(self) -> None:
         self.receiver: Publish | None = None
+        self.recent = Recent()
         self._held: list[Event] | None = None
 
     def hold(self) -> None:
@@ -37,6 +41,7 @@ class Publisher:
             return
         if not events:
             return
+        self.recent.add(events)
         if self.receiver is None:
             from reconciler.log import default_log  # noqa: PLC0415  only where the user gave no other
 

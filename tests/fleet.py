@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -61,11 +62,20 @@ class Fleet:
         self._rest = b""
         self._stderr, theirs = os.pipe()
         fcntl.fcntl(self._stderr, fcntl.F_SETPIPE_SZ, 1 << 20)  # nothing is dropped while a test looks elsewhere
+        self.runtime = tempfile.TemporaryDirectory(prefix="fleet-")
         arguments = program or ("-m", "reconciler", "--watch", str(directory), "--log-format", "json")
+        if program is None and "--output" not in options:
+            arguments += ("--output", "inherit")
         name, _, value = self.mark.partition("=")
         self.process = subprocess.Popen(
             [*prefix, sys.executable, *arguments, *options],
-            env={**os.environ, "PYTHONPATH": str(ROOT), name: value, **(env or {})},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "XDG_RUNTIME_DIR": self.runtime.name,
+                name: value,
+                **(env or {}),
+            },
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=theirs,
@@ -87,6 +97,7 @@ class Fleet:
                 os.kill(pid, signal.SIGKILL)
             os.close(self._pidfd)
             os.close(self._stderr)
+            self.runtime.cleanup()
 
     @property
     def pid(self):

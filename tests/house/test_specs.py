@@ -90,7 +90,9 @@ def test_the_greeting_greets(tmp_path: Path) -> None:
     """The worker of hello.toml prints its greeting, with its own key filled in."""
     shutil.copy(ROOT / "specs" / "hello.toml", tmp_path)
     environment = {name: value for name, value in os.environ.items() if name != "GREETING"}
-    with running("-m", "reconciler", "--watch", str(tmp_path), stdout=subprocess.PIPE, env=environment) as controller:
+    with running(
+        "-m", "reconciler", "--watch", str(tmp_path), "--output", "inherit", stdout=subprocess.PIPE, env=environment
+    ) as controller:
         assert controller.stdout.readline() == "hello from hello-0\n"
         controller.send_signal(signal.SIGTERM)
         assert controller.wait(PATIENCE) == 0

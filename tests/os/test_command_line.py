@@ -115,7 +115,7 @@ def test_relative_directory(tmp_path):
     """The directory may be named relative to where one is."""
     (tmp_path / "specs").mkdir()
     drop(tmp_path / "specs", "job", *sh("pwd; pwd >&2"), restart={"policy": "never"})
-    done = run("--watch", "specs", "--once", cwd=tmp_path)
+    done = run("--watch", "specs", "--once", "--output", "inherit", cwd=tmp_path)
 
     assert done.returncode == 0
     assert str(tmp_path / "specs") in done.stderr.splitlines()

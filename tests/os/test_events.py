@@ -32,7 +32,7 @@ class Unread:
         self._fifo = os.open(self.fifo, os.O_RDWR)
         self._mark = f"UNREAD={specs}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "reconciler", "--watch", str(specs), *options],
+            [sys.executable, "-m", "reconciler", "--watch", str(specs), "--output", "inherit", *options],
             env={**os.environ, "PYTHONPATH": str(ROOT), "UNREAD": str(specs)},
             stdout=subprocess.DEVNULL,
             stderr=fd,

@@ -31,7 +31,7 @@ def test_renderer_that_cannot_be_loaded(specs, tmp_path):
     (broken / "__init__.py").write_text("raise RuntimeError('broken')")
     drop(specs, "web", *sh("echo up >&2; exec sleep 1000"), replicas=3)
     code = f"import sys; sys.path.insert(0, {str(broken.parent)!r}); from reconciler.cli import command_line; "
-    code += f"command_line(['--watch', {str(specs)!r}])"
+    code += f"command_line(['--watch', {str(specs)!r}, '--output', 'inherit'])"
     with Fleet(None, program=("-c", code)) as fleet:
         for _ in range(3):
             fleet.wait_line("up")

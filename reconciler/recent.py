@@ -1,0 +1,106 @@
+"""The last events, for those who ask what happened and for those who follow it.
+
+Rule: a ring of bounded size. Who reads too slowly to keep up is told how many events he missed, and costs nothing.
+"""
+
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from reconciler.core.event import CATALOGUE, CONTROLLER_STOPPED, Event
+
+MOST = 10_000
+"""How many events are kept."""
+
+
+@attrs.frozen
+class Told:
+    """An event, its place in the order of all events of this controller, and when it was told (seconds, Unix time)."""
+
+    serial: int
+    time: float
+    event: Event
+
+    def fields(self) -> dict[str, Any]:
+        """The event as a line of the JSON log has it, with its serial number."""
+        from datetime import UTC, datetime  # noqa: PLC0415  for those who ask
+
+        when = datetime.fromtimestamp(self.time, UTC).isoformat().replace("+00:00", "Z")
+        level = CATALOGUE[self.event.event].level
+        return {
+            "serial": self.serial,
+            "timestamp": when,
+            "level": level,
+            "event": self.event.event,
+        } | self.event.fields()
+
+
+class Recent:
+    """The ring. Functions in `listeners` are called with the events that were added."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._ring: deque[Told] = deque(maxlen=most)
+        self._serial = 0
+        self.listeners: list[Callable[[Sequence[Event]], object]] = []
+
+    @property
+    def serial(self) -> int:
+        """That of the last event; the first one has 1."""
+        return self._serial
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Remember these, just told."""
+        now = time.time()
+        for told in events:
+            self._serial += 1
+            self._ring.append(Told(self._serial, now, told))
+        for listener in tuple(self.listeners):
+            listener(events)
+
+    def follow(self) -> AsyncIterator[Event]:
+        """The events from now on, until the controller has stopped."""
+        return self._follow(self._serial)
+
+    async def _follow(self, serial: int) -> AsyncIterator[Event]:
+        import asyncio  # noqa: PLC0415  not for a controller that nobody follows
+
+        news = asyncio.Event()
+
+        def listener(_: Sequence[Event]) -> None:
+            news.set()
+
+        self.listeners.append(listener)
+        try:
+            while True:
+                news.clear()
+                for told in list(self.after(serial)):
+                    serial = told.serial
+                    yield told.event
+                    if told.event.event == CONTROLLER_STOPPED:
+                        return
+                if serial == self._serial:
+                    await news.wait()
+        finally:
+            self.listeners.remove(listener)
+
+    def after(self, serial: int) -> Iterator[Told]:
+        """Those that came after this one and are still known; stops where events are added meanwhile."""
+        first = self._ring[0].serial if self._ring else 1
+        for place in range(max(0, serial + 1 - first), len(self._ring)):
+            yield self._ring[place]
+
+    def backwards(self) -> Iterator[Told]:
+        """All that are known, the last one first."""
+        return reversed(self._ring)
+
+    def since(self, when: float) -> int:
+        """The serial number of the last event before this time (seconds, Unix time)."""
+        return next((told.serial for told in reversed(self._ring) if told.time < when), 0)
+
+    def missed(self, serial: int) -> int:
+        """How many events that came after this one are not known any more."""
+        first = self._ring[0].serial if self._ring else self._serial + 1
+        return max(0, first - serial - 1)

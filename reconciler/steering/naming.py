@@ -1,0 +1,76 @@
+"""What a name means: a worker's key, a set and so all of its workers, or a pattern for both.
+
+Rule: a name that means nothing is an error which names the nearest that does; nobody is stopped by a slip of the pen.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from reconciler.control.wire import Refusal
+from reconciler.core.status import View, places
+
+Chosen = tuple[str, Any]
+"""A set's name, and one of its keys, or None for the set as a whole."""
+
+
+def chosen(view: View, names: Sequence[str]) -> list[Chosen]:
+    """What the names mean, each thing once. Raises Refusal for one that means nothing."""
+    keys = {str(place.key): (name, place.key) for name in view.actual.sets for place in places(view, name)}
+    sets = {name: (name, None) for name in (*view.actual.sets, *(one.set_name for one in view.overrides))}
+    found: dict[Chosen, None] = {}
+    for name in names:
+        if name in sets:
+            found[sets[name]] = None
+        elif name in keys:
+            found[keys[name]] = None
+        elif matches := _matches(name, sets, keys):
+            found.update(dict.fromkeys(matches))
+        else:
+            raise _unknown(name, [*sets, *keys])
+    return list(found)
+
+
+def workers(view: View, found: Iterable[Chosen]) -> Iterator[Chosen]:
+    """The same with all keys of a set in its place."""
+    for name, key in found:
+        if key is not None:
+            yield name, key
+        elif name in view.actual.sets:
+            yield from ((name, place.key) for place in places(view, name))
+
+
+def known_set(view: View, name: str) -> str:
+    """The name of a set that is known. Raises Refusal for any other, also for a worker's key."""
+    if name in view.actual.sets:
+        return name
+    for other in view.actual.sets:
+        if any(str(place.key) == name for place in places(view, other)):
+            raise Refusal("BadRequest", f"{name[:80]!r} is a worker, not a set", f"name its set, {other!r}")
+    raise _unknown(name, list(view.actual.sets))
+
+
+def is_meant(names: Sequence[str], key: str | None, set_name: str | None) -> bool:
+    """Whether something by this key, or of this set, is among the names. It need not exist any more."""
+    return not names or any(
+        candidate is not None and (candidate == name or fnmatchcase(candidate, name))
+        for name in names
+        for candidate in (key, set_name)
+    )
+
+
+def _matches(pattern: str, sets: dict[str, Chosen], keys: dict[str, Chosen]) -> list[Chosen]:
+    if not any(letter in pattern for letter in "*?["):
+        return []
+    whole = [sets[name] for name in sets if fnmatchcase(name, pattern)]
+    taken = {name for name, _ in whole}
+    single = [place for text, place in keys.items() if place[0] not in taken and fnmatchcase(text, pattern)]
+    return [*whole, *single]
+
+
+def _unknown(name: str, known: Sequence[str]) -> Refusal:
+    from difflib import get_close_matches  # noqa: PLC0415  for slips only
+
+    near = get_close_matches(name[:100], known[:2000], 1)
+    hint = f"did you mean {near[0]!r}?" if near else "`get` shows all there are"
+    return Refusal("NotFound", f"there is no set or worker {name[:100]!r}", hint)

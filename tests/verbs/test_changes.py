@@ -1,0 +1,161 @@
+"""Planning and making changes to the spec files of a real controller."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fleet import SLEEP, drop
+from verbs.commanding import command, commanded
+
+from reconciler.state.place import state_directory
+
+pytestmark = pytest.mark.os
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    """A controller with two workers of `web` and one of `db`, all ready."""
+    (tmp_path / "specs").mkdir()
+    drop(tmp_path / "specs", "web", *SLEEP, replicas=2, env={"TOKEN": "hush"})
+    drop(tmp_path / "specs", "db", *SLEEP)
+    with commanded(tmp_path, "web-0", "web-1", "db-0") as running:
+        yield running
+
+
+@pytest.fixture
+def wanted(tmp_path):
+    """A directory with another `web`, and a new set, and without `db`."""
+    directory = tmp_path / "wanted"
+    directory.mkdir()
+    drop(directory, "web", *SLEEP, replicas=3, env={"TOKEN": "hush2"}, stop={"timeout": "5s"})
+    drop(directory, "job", *SLEEP)
+    return directory
+
+
+def as_json(lines):
+    """The document that was printed."""
+    return json.loads("\n".join(lines))
+
+
+def test_plan(fleet, wanted):
+    """`plan DIR` shows what each field of each set would do to the workers, and does nothing."""
+    lines = [line.split() for line in fleet.ask("plan", wanted, code=1)]
+    assert lines[:7] == [
+        ["SET", "CHANGE", "FIELD", "EFFECT"],
+        ["db", "removed", "stops", "1"],
+        ["job", "added", "starts", "1"],
+        ["web", "changed", "replicas", "starts", "1"],
+        ["web", "changed", "env.TOKEN", "replaces", "2"],
+        ["web", "changed", "stop.timeout", "no", "restart"],
+        ["3", "sets", "would", "change:", "2", "workers", "started,", "1", "stopped,", "2", "replaced"],
+    ]
+    assert lines[7][-3:] == ["reconciler", "delete", "db"]
+    assert fleet.ask("plan") == fleet.ask("plan", fleet.specs)
+    assert len(fleet.all("worker.started")) == 3
+
+
+def test_plan_of_files(fleet, wanted):
+    """`plan FILE` takes what is not given for unchanged."""
+    found = as_json(fleet.ask("plan", wanted / "web.toml", "-o", "json", code=1))
+    assert [(change["set"], change["change"], change["restart"]) for change in found["changes"]] == [
+        ("web", "changed", True)
+    ]
+    assert {field["field"]: field["restart"] for field in found["changes"][0]["fields"]} == {
+        "replicas": False,
+        "env.TOKEN": True,
+        "stop.timeout": False,
+    }
+
+
+def test_plan_finds_the_controller_of_its_directory(fleet, tmp_path):
+    """Where nothing names a controller, the one that watches the planned directory is asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        place = Path(state_directory(str(fleet.specs)))
+    place.parent.mkdir()
+    place.symlink_to(fleet.state_dir)
+    done = command("plan", fleet.specs, XDG_RUNTIME_DIR=str(tmp_path))
+    assert done.stdout.startswith("no changes\ntoken: ")
+
+
+def test_plan_of_bad_files(fleet, wanted):
+    """A plan cannot be made of bad files: all of them are told, and it exits 2."""
+    (wanted / "web.toml").write_text("command = 3\n")
+    (wanted / "job.yaml").write_text("command: x\n")
+    told = fleet.told("plan", wanted, code=2)
+    assert "web.toml.command" in told
+    assert "job.toml and job.yaml" in told
+    assert "2 files are bad" in told
+
+
+def test_diff(fleet, wanted):
+    """`diff` shows the values before and after, but never those of `env`."""
+    lines = fleet.ask("diff", wanted, code=1)
+    assert "web changed: starts 1, replaces 2" in lines
+    assert lines[lines.index("  - replicas = 2") + 1] == "  + replicas = 3"
+    assert not any("hush" in line for line in lines)
+    assert fleet.ask("diff") == ["no changes"]
+    shown = as_json(fleet.ask("diff", wanted, "-o", "json", code=1))["changes"][2]["fields"]
+    assert {"field": "stop.timeout", "restart": False, "before": 30.0, "after": 5.0} in shown
+
+
+def test_apply(fleet, wanted):
+    """`apply` puts files into the watched directory, and leaves the others there; `--wait` waits for its outcome."""
+    assert fleet.ask("apply", wanted, "--wait") == ["job created", "web changed"]
+    fleet.ready("job-0", "web-2")
+    assert sorted(path.name for path in fleet.specs.iterdir()) == ["db.toml", "job.toml", "web.toml"]
+    assert fleet.ask("apply", wanted, "--wait") == ["job unchanged", "web unchanged"]
+    assert fleet.ask("plan", wanted / "web.toml", wanted / "job.toml")[0] == "no changes"
+
+
+def test_apply_all_or_nothing(fleet, wanted):
+    """Where one file is bad, none is taken."""
+    (wanted / "job.toml").write_text("command = 3\n")
+    before = {path: path.read_bytes() for path in fleet.specs.iterdir()}
+    assert "job.toml.command" in fleet.told("apply", wanted)
+    (wanted / "job.toml").rename(wanted / "db.json")
+    (wanted / "db.json").write_text('{"command": "true"}')
+    assert "db.json and db.toml are for the same worker set" in fleet.told("apply", wanted)
+    assert {path: path.read_bytes() for path in fleet.specs.iterdir()} == before
+
+
+def test_apply_what_was_planned(fleet, wanted):
+    """`--if-plan` holds to a plan: it refuses when the files, or what is in force, are others since."""
+    token = as_json(fleet.ask("plan", wanted, "-o", "json", code=1))["token"]
+    drop(wanted, "job", "sleep", "2000")
+    assert "not what was planned" in fleet.told("apply", wanted, "--if-plan", token)
+    drop(wanted, "job", *SLEEP)
+    fleet.drop("db", "sleep", "2000")
+    fleet.wait("spec.changed", name="db")
+    assert "not what was planned" in fleet.told("apply", wanted, "--if-plan", token)
+    fleet.drop("db", *SLEEP)
+    fleet.wait("spec.changed", name="db")
+    assert fleet.ask("apply", wanted, "--if-plan", token) == ["job created", "web changed"]
+
+
+def test_apply_from_stdin(fleet):
+    """`apply -` takes one file from stdin, under the name that is given; its suffix says the format."""
+    assert fleet.ask("apply", "-", "--name", "one", "--wait", text='command = "sleep 9999"') == ["one created"]
+    assert fleet.ask("apply", "-", "--name", "two.json", text='{"command": "sleep 9999"}') == ["two created"]
+    assert {"one.toml", "two.json"} < {path.name for path in fleet.specs.iterdir()}
+    assert "--name" in fleet.told("apply", "-", text="")
+
+
+def test_apply_and_delete_without_a_controller(tmp_path, wanted):
+    """Where no controller runs, files are written and removed for the next one."""
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    done = command("apply", wanted, "--specs", specs)
+    assert done.stdout.splitlines() == ["job written; no controller runs", "web written; no controller runs"]
+    assert (specs / "web.toml").read_bytes() == (wanted / "web.toml").read_bytes()
+    assert command("apply", wanted, "--specs", specs, "--wait").returncode == 1
+    assert command("delete", "w*", "--specs", specs).returncode == 0
+    assert [path.name for path in specs.iterdir()] == ["job.toml"]
+
+
+def test_delete(fleet):
+    """`delete` removes the files of sets, and waits until their workers are gone."""
+    assert fleet.ask("delete", "web") == ["web deleted"]
+    fleet.wait_for(2, "worker.exited", reason="Removed")
+    assert [path.name for path in fleet.specs.iterdir()] == ["db.toml"]
+    assert "did you mean 'db'" in fleet.told("delete", "dbb")
