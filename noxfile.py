@@ -64,9 +64,10 @@ def bench(session: nox.Session) -> None:
     """Measure, and assert nothing; takes some minutes. The arguments are those of the first script.
 
     Beside a bare Python loop; then what each way to fork costs; then requests per second beside `uvicorn --workers`,
-    for which wrk must be installed.
+    for which wrk must be installed; then what workers write into files, beside supervisord.
     """
-    session.install(".", *group("servers"))
+    session.install(".", "supervisor", *group("servers"))
     session.run("python", "tests/bench/measure.py", *session.posargs)
     session.run("python", "tests/bench/forks.py")
     session.run("python", "tests/bench/throughput.py")
+    session.run("python", "tests/bench/output.py")

@@ -10,9 +10,9 @@ dies of that). Needs supervisord; without it there are only our figures.
 
 import argparse
 import importlib.util
+import json
 import os
 import pathlib
-import select
 import signal
 import statistics
 import subprocess
@@ -22,9 +22,6 @@ import time
 from collections.abc import Callable
 
 import attrs
-
-from reconciler.core.spec import Output
-from reconciler.output import Capture
 
 MEGABYTE = 1_000_000
 DEATHS = 10
@@ -73,30 +70,26 @@ class Report:
     cpu: float
 
 
-def take(place: str, files: str, *command: str) -> None:
-    """Be the process that takes output: start the worker, unless that was done before, and take."""
-    output = Output(mode="file", max_size=10 * MEGABYTE, max_files=int(files))
-    capture = Capture(f"{place}/output", lambda _: output, "file")
-    if command:
-        end = capture.open("run-1", "web", "web-0")
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=end, stderr=end, start_new_session=True)
-        os.close(end or -1)
-    while True:
-        select.select([capture], [], [])
-        capture.pump()
-
-
 def start(subject: str, place: str, files: int, command: list[str]) -> subprocess.Popen[bytes]:
     """Start the process that takes the output of this command, or goes on taking it if there is none."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if subject == "reconciler":
-        return subprocess.Popen([sys.executable, __file__, "--take", place, str(files), *command])
+        limits = f"[output]\nmax_size = {10 * MEGABYTE}\nmax_files = {files}\n"
+        once = (
+            f'command = {json.dumps(command or ["true"])}\nreplicas = {int(bool(command))}\nrestart.policy = "never"\n'
+        )
+        specs = pathlib.Path(place, "specs")
+        specs.mkdir(exist_ok=True)
+        specs.joinpath("web.toml").write_text(once + limits)
+        options = ["--watch", str(specs), "--state-dir", place, "--output", "file"]
+        return subprocess.Popen([sys.executable, "-m", "reconciler", *options], **quiet)
     configuration = pathlib.Path(place, "supervisord.conf")
     script = pathlib.Path(place, "worker.py")
     script.write_text(command[2])
     words = " ".join([command[0], str(script), *command[3:]])
     configuration.write_text(CONFIGURATION.format(place=place, files=files, command=words))
     program = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
-    return subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(program, **quiet)
 
 
 def cpu(pid: int) -> float:
@@ -154,10 +147,7 @@ def taker_of_nothing() -> subprocess.Popen[bytes]:
 
 
 def main() -> None:
-    """Measure and print; or be the process that is measured."""
-    if sys.argv[1:2] == ["--take"]:
-        take(*sys.argv[2:])
-        return
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--megabytes", type=int, default=400)

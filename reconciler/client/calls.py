@@ -1,12 +1,7 @@
-"""For programs that ask a running controller, or give it orders: its control socket, from the other side.
+"""Requests and answers over the control socket, as plain data: what `Client` and `AsyncClient` are made from.
 
 Rule: nothing is sent twice. Where the controller goes away after a request was sent, whether that was carried out is
 unknown, and the caller is told so.
-
-    with Client("/run/user/1000/reconciler/specs-1a2b3c") as client:
-        client.call("restart", names=["web"])
-        for worker in client.stream("get"):
-            print(worker["key"])
 """
 
 import json
@@ -48,7 +43,7 @@ class Refused(ClientError):  # noqa: N818  likewise
         self.hint = hint
 
 
-class Client:
+class Calls:
     """Asks the controller of a state directory. Not to be shared by threads.
 
     `timeout` is how many seconds it may keep silent while we wait for it; None waits for ever, as a stream that follows
@@ -133,28 +128,28 @@ class Client:
         return frame
 
 
-class AsyncClient:
-    """What `Client` is, for asyncio. Several tasks may share it."""
+class AsyncCalls:
+    """What `Calls` is, for asyncio. Several tasks may share it."""
 
     def __init__(self, state_dir: str, timeout: float | None = _TIMEOUT) -> None:
         self._keeper = _Keeper(state_dir)
         self._timeout = timeout
 
     async def call(self, verb: str, /, **args: Any) -> dict[str, Any]:
-        """As with `Client`."""
+        """As with `Calls`."""
         async with self._asked(verb, args) as link:
             while not (frame := await self._next(link)).last:
                 pass
             return frame.value
 
     async def stream(self, verb: str, /, **args: Any) -> AsyncIterator[dict[str, Any]]:
-        """As with `Client`."""
+        """As with `Calls`."""
         async with self._asked(verb, args) as link:
             while not (frame := await self._next(link)).last:
                 yield frame.value
 
     async def close(self) -> None:
-        """As with `Client`."""
+        """As with `Calls`."""
         self._keeper.close()
 
     async def __aenter__(self) -> Self:
