@@ -7,7 +7,7 @@ controller has. An error is one line and says what to do; there is no traceback 
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from types import MappingProxyType
@@ -71,6 +71,9 @@ Examples:
 Signals: HUP reads the files again; TERM and INT stop all workers, a second one kills them;
 TTIN and TTOU run one worker more or fewer where there is a single spec file.
 """
+
+_STATUS = ("KEY", "READY", "PHASE", "RESTARTS", "PID")
+"""The columns of `get` that `--once` shows in the end."""
 
 STATE_DIR_HELP = "Where it remembers, and can be asked.  [default: one for each DIR, in the user's runtime directory]"
 OUTPUT_HELP = (
@@ -139,7 +142,8 @@ def _watch(directory: str, options: dict[str, Any]) -> int:
     if not options["once"]:
         return 0
     with suppress(OSError):  # nobody reads it
-        click.echo(_status_table(snapshot))
+        for line in _status(snapshot):
+            click.echo(line)
     return 0 if snapshot.converged and not rejected else 1
 
 
@@ -149,19 +153,16 @@ def _flush() -> None:
             sys.stdout.flush()
 
 
-def _status_table(snapshot: "Snapshot") -> str:
-    rows = []
-    for worker in snapshot.workers:
-        phase = worker.phase if worker.reason is None else f"{worker.phase} ({worker.reason})"
-        ready = "yes" if worker.ready else "no"
-        rows.append((worker.key, ready, phase, str(worker.restarts), "" if worker.pid is None else str(worker.pid)))
-    return _table(("KEY", "READY", "PHASE", "RESTARTS", "PID"), rows)
+def _status(snapshot: "Snapshot") -> list[str]:
+    """A line for each worker."""
+    import attrs  # noqa: PLC0415  the controller has it by now
 
+    from reconciler.verbs.getting import WORKERS  # noqa: PLC0415  likewise
+    from reconciler.verbs.printing import Screen, Sheet  # noqa: PLC0415  likewise
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows))
-    return "\n".join(line.rstrip() for line in lines)
+    columns = [column for column in WORKERS if column.head in _STATUS]
+    rows = (attrs.asdict(worker) | {"retry_at": None} for worker in snapshot.workers)  # there is no next try any more
+    return Sheet("wide", columns).lines(rows, Screen())
 
 
 def _fail(message: str) -> NoReturn:

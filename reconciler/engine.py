@@ -33,7 +33,8 @@ STARTS_PER_TURN = 256
 class Engine:
     """The controller's state and its one verb, `turn`. `run` begins the uids of all workers of this engine's life.
 
-    With `replace_all` an urgent reading that has an answer replaces every worker, whether it differs or not.
+    `readings` counts how often the source wanted something else. With `replace_all` an urgent reading that has an
+    answer replaces every worker, whether it differs or not.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Engine:
         self.replace_all = False
         self._publish = publish
         self._sourced: Mapping[str, WorkerSet] | None = None
+        self.readings = 0
         self._failed = False
         self._read_at: float | None = None
         self._relist_at = 0.0
@@ -118,9 +120,16 @@ class Engine:
         self._serial += 1
         return self._serial
 
-    def reset(self, name: str, keys: Collection[Any], now: float) -> None:
-        """Forget the failures of these workers of a set. Takes effect with the next turn."""
-        self._publish(self.actual.reset(name, keys, now))
+    def reset(self, name: str, keys: Collection[Any], now: float, *, anew: bool = False) -> None:
+        """Forget the failures of these workers of a set; with `anew` run those that succeeded again, too. Takes effect
+        with the next turn.
+        """
+        self._publish(self.actual.reset(name, keys, now, anew=anew))
+
+    @property
+    def sourced(self) -> Mapping[str, WorkerSet]:
+        """What the source wants, before any override."""
+        return self._sourced or {}
 
     def signal(self, uid: str, signal: str) -> None:
         """Send a signal (its name without SIG) to a worker that runs."""
@@ -144,6 +153,7 @@ class Engine:
         self._read_at = reading.wake_at
         self._failed = any(told.event == event.SOURCE_FAILED for told in reading.events)
         if reading.sets is not None:
+            self.readings += 1
             self.overrides = still_meant(self.overrides, self._sourced or {}, reading.sets)
             self._want(reading.sets, now)
         if self.replace_all and urgent and reading.answered and known is not None:

@@ -3,7 +3,7 @@
 Rule: what is not used is not imported.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from reconciler.core.event import Event
@@ -72,4 +72,8 @@ def capture(engine: "Engine", directory: str, mode: OutputMode) -> None:
         known = engine.actual.sets.get(set_name)
         return Output() if known is None else known.wanted.policy.output
 
-    driver.output = Capture(directory, settings, mode)
+    def names() -> Collection[str] | None:
+        rejected = getattr(engine.source, "rejections", dict)
+        return {*engine.sourced, *rejected()} if engine.readings else None
+
+    driver.output = Capture(directory, settings, mode, names)

@@ -6,6 +6,7 @@ Rule: a ring of bounded size. Who reads too slowly to keep up is told how many e
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -68,6 +69,8 @@ class Recent:
         import asyncio  # noqa: PLC0415  not for a controller that nobody follows
 
         news = asyncio.Event()
+        if self._ring and self._ring[-1].event.event == CONTROLLER_STOPPED:
+            return
 
         def listener(_: Sequence[Event]) -> None:
             news.set()
@@ -76,7 +79,7 @@ class Recent:
         try:
             while True:
                 news.clear()
-                for told in list(self.after(serial)):
+                for told in self.some(serial, MOST):
                     serial = told.serial
                     yield told.event
                     if told.event.event == CONTROLLER_STOPPED:
@@ -86,11 +89,11 @@ class Recent:
         finally:
             self.listeners.remove(listener)
 
-    def after(self, serial: int) -> Iterator[Told]:
-        """Those that came after this one and are still known; stops where events are added meanwhile."""
+    def some(self, serial: int, most: int) -> list[Told]:
+        """The next ones after this one, at most so many, of those that are still known."""
         first = self._ring[0].serial if self._ring else 1
-        for place in range(max(0, serial + 1 - first), len(self._ring)):
-            yield self._ring[place]
+        start = max(0, serial + 1 - first)
+        return list(islice(self._ring, start, start + most))
 
     def backwards(self) -> Iterator[Told]:
         """All that are known, the last one first."""

@@ -58,23 +58,23 @@ class Client(Calls):
 
     def stop(self, *names: str) -> list[str]:
         """Keep workers down until `start`, over restarts of the controller too; the keys that are meant."""
-        return keys_of(self.call("stop", names=names))
+        return [item["key"] for item in self.stream("stop", names=names) if "key" in item]
 
     def start(self, *names: str) -> list[str]:
         """Take back `stop`, and try what failed now; the keys that are meant."""
-        return keys_of(self.call("start", names=names))
+        return [item["key"] for item in self.stream("start", names=names) if "key" in item]
 
     def restart(self, *names: str, now: bool = False) -> list[str]:
         """Replace workers by new ones, by the rollout budget, or `now` all at once; the keys that are meant."""
-        return keys_of(self.call("restart", names=names, now=now))
+        return [item["key"] for item in self.stream("restart", names=names, now=now) if "key" in item]
 
     def reset(self, *names: str) -> list[str]:
         """Forget the failures of workers, and try them now; the keys that are meant."""
-        return keys_of(self.call("reset", names=names))
+        return [item["key"] for item in self.stream("reset", names=names) if "key" in item]
 
     def signal(self, signal: str, *names: str) -> list[str]:
         """Send a signal, such as "HUP", to the processes of workers; the keys that were reached."""
-        return keys_of(self.call("signal", names=names, signal=signal))
+        return [item["key"] for item in self.stream("signal", names=names, signal=signal) if "key" in item]
 
     def pause(self, name: str) -> None:
         """Replace no worker of a set until `resume`."""
@@ -127,23 +127,23 @@ class AsyncClient(AsyncCalls):
 
     async def stop(self, *names: str) -> list[str]:
         """See `Client.stop`."""
-        return keys_of(await self.call("stop", names=names))
+        return [item["key"] async for item in self.stream("stop", names=names) if "key" in item]
 
     async def start(self, *names: str) -> list[str]:
         """See `Client.start`."""
-        return keys_of(await self.call("start", names=names))
+        return [item["key"] async for item in self.stream("start", names=names) if "key" in item]
 
     async def restart(self, *names: str, now: bool = False) -> list[str]:
         """See `Client.restart`."""
-        return keys_of(await self.call("restart", names=names, now=now))
+        return [item["key"] async for item in self.stream("restart", names=names, now=now) if "key" in item]
 
     async def reset(self, *names: str) -> list[str]:
         """See `Client.reset`."""
-        return keys_of(await self.call("reset", names=names))
+        return [item["key"] async for item in self.stream("reset", names=names) if "key" in item]
 
     async def signal(self, signal: str, *names: str) -> list[str]:
         """See `Client.signal`."""
-        return keys_of(await self.call("signal", names=names, signal=signal))
+        return [item["key"] async for item in self.stream("signal", names=names, signal=signal) if "key" in item]
 
     async def pause(self, name: str) -> None:
         """See `Client.pause`."""
@@ -164,8 +164,3 @@ class AsyncClient(AsyncCalls):
     async def shutdown(self, *, now: bool = False) -> None:
         """See `Client.shutdown`."""
         await self.call("shutdown", now=now)
-
-
-def keys_of(done: dict[str, Any]) -> list[str]:
-    """The keys that an order says it is about."""
-    return [str(key) for key in done["keys"]]

@@ -148,8 +148,14 @@ def _as_text(type_: Any, _: Carrier) -> Hooks:
 
 def _stamp(when: datetime) -> str:
     zone = when.tzinfo
-    if zone is None or type(zone) is timezone:
+    if zone is None:
         return when.isoformat()
+    if type(zone) is timezone:
+        offset = zone.utcoffset(None)
+        if not offset % timedelta(seconds=1):
+            return when.isoformat()
+        # Python 3.11 reads an offset of less than a second as none at all.
+        return f"{when.replace(tzinfo=None).isoformat()}[{offset // _MICROSECOND}]"
     key = getattr(zone, "key", None)
     if type(zone).__module__ != "zoneinfo" or key is None:
         raise ContextError(f"a time zone of type {type(zone).__name__} cannot be sent; use one of zoneinfo")
@@ -161,6 +167,8 @@ def _when(stamp: str) -> datetime:
     when = datetime.fromisoformat(iso)
     if not bracket:
         return when
+    if key.removeprefix("-").isdecimal():
+        return when.replace(tzinfo=timezone(timedelta(microseconds=int(key))))
     from zoneinfo import ZoneInfo  # noqa: PLC0415  only few need it
 
     first = when.replace(tzinfo=ZoneInfo(key))

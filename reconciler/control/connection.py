@@ -17,7 +17,8 @@ Answer = Generator[Mapping[str, Any] | bytes | None, None, Mapping[str, Any] | N
 
 Handler = Callable[[str, Mapping[str, Any]], Answer]
 """Carries out a verb with its arguments: a generator. It may `yield` an item, or the JSON of one as bytes; `yield None`
-where it has nothing to say until the next nudge; `return` what ends the answer; or raise a Refusal, at any time. It is
+where it has nothing to say until the next nudge, and `yield b""` where it has nothing to say yet but others should
+have their turn; `return` what ends the answer; or raise a Refusal, at any time. It is
 closed where it stands when its client goes. It must not close the server itself.
 """
 
@@ -142,6 +143,7 @@ class Connection:
             return wire.reply(self._id, "done", end.value or {})
         if value is None:
             self.waits = True
+        if not value:
             return b""
         return wire.reply(self._id, "item", value)
 

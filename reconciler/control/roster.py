@@ -5,18 +5,16 @@ now; what changed twice meanwhile is told once, and nothing is queued for him. T
 the immutable values in them, so that nothing is computed for what has not changed.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
+from reconciler.control.wire import encode
 from reconciler.core.status import Place, View, places, statuses
 
 MOST_GONE = 10_000
 """How many places that are gone are remembered, for followers who have not been told."""
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 Name = tuple[str, Any]
 """A set's name and a key."""
@@ -48,6 +46,8 @@ class Roster:
                     text = _encoded(place)
                     if known is None or text != known[1]:
                         self._note(name)
+                    if known is None or known[0].key is not place.key:
+                        self._sorted = None  # an edit of the order moves a worker to another place in the row
                     known = (place, text)
                 seen[name] = known
         gone = before.keys() - seen.keys()
@@ -97,4 +97,4 @@ def _is_alike(one: Place, other: Place) -> bool:
 
 def _encoded(place: Place) -> bytes:
     rows = [attrs.asdict(status) for status in statuses(place)]
-    return _encode({"key": str(place.key), "set": place.set_name, "workers": rows}).encode()
+    return encode({"key": str(place.key), "set": place.set_name, "workers": rows}).encode("utf-8", "backslashreplace")

@@ -18,7 +18,10 @@ _LONGEST_ID = 128  # bytes of JSON: it comes back with each frame of the answer
 _LONGEST_TEXT = 2048  # characters of a message, of which JSON makes twelve bytes each at the worst
 _MEMBERS = frozenset({"v", "id", "verb", "args"})
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str).encode
+"""A value as JSON in as few characters as can be; what JSON does not know is shown as text."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class Refusal(Exception):  # noqa: N818  it answers a request, nothing went wrong here
@@ -133,7 +136,7 @@ def request_of(frame: Mapping[str, Any]) -> Request:
 
 def reply(id_: bytes, kind: Literal["item", "done"], value: Mapping[str, Any] | bytes) -> bytes:
     """A frame of an answer; bytes are JSON already. Raises Refusal where it is too long to be sent."""
-    text = value if isinstance(value, bytes) else _encode(dict(value)).encode()
+    text = value if isinstance(value, bytes) else _encode(dict(value)).encode("utf-8", "backslashreplace")
     frame = b'{"id":%b,"%b":%b}\n' % (id_, kind.encode(), text)
     if len(frame) > LONGEST_FRAME:
         raise Refusal("TooLong", f"the answer has a frame of more than {LONGEST_FRAME} bytes", "ask for less at a time")
@@ -143,7 +146,7 @@ def reply(id_: bytes, kind: Literal["item", "done"], value: Mapping[str, Any] | 
 def error(id_: bytes, refusal: Refusal) -> bytes:
     """The frame that ends the answer to a request that was not carried out."""
     told = {"code": refusal.code, "message": refusal.message[:_LONGEST_TEXT], "hint": refusal.hint[:_LONGEST_TEXT]}
-    return b'{"id":%b,"error":%b}\n' % (id_, _encode(told).encode())
+    return b'{"id":%b,"error":%b}\n' % (id_, _encode(told).encode("utf-8", "backslashreplace"))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

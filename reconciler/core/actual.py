@@ -235,13 +235,15 @@ class Actual:
                     adapted = attrs.evolve(adapted, spec=attrs.evolve(worker.spec, key=spec.key))
                 self._replace(known, worker, adapted)
 
-    def reset(self, name: str, keys: Collection[Any], now: float) -> list[Event]:
-        """Forget the failures of these workers of a set, and give a stalled rollout its time anew."""
+    def reset(self, name: str, keys: Collection[Any], now: float, *, anew: bool = False) -> list[Event]:
+        """Forget the failures of these workers of a set, and give a stalled rollout its time anew. With `anew` those
+        that succeeded run again, too.
+        """
         events: list[Event] = []
         known = self.sets[name]
         for key in keys:
             for worker in known.by_key.get(key, ()):
-                events += self.fold(ResetAsked(worker.uid), now)
+                events += self.fold(ResetAsked(worker.uid, anew), now)
         if known.progress.stalled:
             known.progress = Progress(known.generation, now, announced=known.progress.announced)
             known.dirty.update(known.by_key)

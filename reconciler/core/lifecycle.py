@@ -186,6 +186,10 @@ def _retry_now(worker: Worker, observation: ResetAsked, policy: Policy, now: flo
     return attrs.evolve(forgiven, phase=Phase.BACKOFF, deadline=now, reason="ResetAsked")
 
 
+def _run_anew(worker: Worker, observation: ResetAsked, policy: Policy, now: float) -> Worker:
+    return _retry_now(worker, observation, policy, now) if observation.anew else worker
+
+
 def _end_of(observation: Exited | Lost) -> End:
     return End() if isinstance(observation, Lost) else End(observation.exit_code, observation.signal)
 
@@ -237,7 +241,7 @@ _ROWS: dict[Phase, dict[Any, Transition]] = {
     Phase.STOPPING: _NOP | _STOPPING,
     # The process is gone: nothing that is still told of it matters.
     Phase.BACKOFF: _NOP | {ResetAsked: Transition(_retry_now, (Phase.BACKOFF,))},
-    Phase.SUCCEEDED: _NOP,
+    Phase.SUCCEEDED: _NOP | {ResetAsked: Transition(_run_anew, (Phase.BACKOFF,))},
     Phase.STOPPED: _NOP,
     Phase.FAILED: _NOP | {ResetAsked: Transition(_retry_now, (Phase.BACKOFF,))},
 }

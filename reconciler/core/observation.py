@@ -90,9 +90,10 @@ class KillRequested:
 
 @attrs.frozen
 class ResetAsked:
-    """Somebody asked that its failures be forgotten, and that it be tried again now."""
+    """Somebody asked that its failures be forgotten, and that it be tried again now; `anew`, also if it succeeded."""
 
     uid: str
+    anew: bool = False
 
 
 @attrs.frozen

@@ -5,12 +5,12 @@ In whatever order they were asked for, they are applied in one: an earlier revis
 restarted, what is paused, and last what must stay down.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
 
-from reconciler.core.spec import Again, Budget, Policy, SetSpec, WorkerSet, WorkerSpec, expand
+from reconciler.core.spec import MOST_REPLICAS, Again, SetSpec, WorkerSet, WorkerSpec, expand
 
 
 @attrs.frozen
@@ -32,7 +32,7 @@ class Scale:
     """
 
     set_name: str
-    replicas: int
+    replicas: int = attrs.field(validator=[attrs.validators.ge(0), attrs.validators.le(MOST_REPLICAS)])
     over: int | None = None
 
 
@@ -66,34 +66,49 @@ class StayDown:
 
 Override = RolledBack | Scale | RestartAsked | Paused | StayDown
 
-_ORDER: tuple[type, ...] = (RolledBack, Scale, RestartAsked, Paused, StayDown)
+Which = tuple[str, Any]
+"""A set's name and a key, or None for the set as a whole."""
+
+MOST_PHRASES = 5
+"""How many workers that were stopped one by one the drift of a set names."""
 
 
 def apply(desired: Mapping[str, WorkerSet], overrides: Iterable[Override]) -> dict[str, WorkerSet]:
     """What is desired with the overrides laid over it. Those that name no known set do nothing."""
+    by_set: dict[str, list[Override]] = {}
+    for override in overrides:
+        by_set.setdefault(override.set_name, []).append(override)
     result = dict(desired)
-    for override in sorted(overrides, key=lambda one: _ORDER.index(type(one))):
-        if override.set_name in result:
-            result[override.set_name] = _applied(result[override.set_name], override)
+    for name in by_set.keys() & result.keys():
+        result[name] = _overridden(result[name], by_set[name])
     return result
 
 
-def added(overrides: Iterable[Override], new: Override) -> tuple[Override, ...]:
-    """The overrides with `new` in the place of an earlier one of its kind for the same set or worker; one for a whole
-    set takes the place of those for its workers.
+def added(overrides: Iterable[Override], *new: Override) -> tuple[Override, ...]:
+    """The overrides with each of `new` in the place of an earlier one of its kind for the same set or worker; one for a
+    whole set takes the place of those for its workers.
     """
-    key = getattr(new, "key", None)
-    return (*(one for one in overrides if not (is_about(one, new.set_name, key) and type(one) is type(new))), new)
+    instead = {(type(one), *_which(one)) for one in new}
+    kept = (
+        one
+        for one in overrides
+        if (type(one), *_which(one)) not in instead and (type(one), one.set_name, None) not in instead
+    )
+    return (*kept, *new)
 
 
-def without(overrides: Iterable[Override], kind: type, set_name: str, key: Any = None) -> tuple[Override, ...]:
-    """The overrides less those of a kind for a set, or only for one of its workers."""
-    return tuple(one for one in overrides if not (isinstance(one, kind) and is_about(one, set_name, key)))
+def without(overrides: Iterable[Override], kind: type, chosen: Collection[Which]) -> tuple[Override, ...]:
+    """The overrides less those of a kind for these workers or sets; for a set also those for its workers."""
+    names = set(chosen)
+    return tuple(
+        one
+        for one in overrides
+        if not (isinstance(one, kind) and (_which(one) in names or (one.set_name, None) in names))
+    )
 
 
-def is_about(override: Override, set_name: str, key: Any = None) -> bool:
-    """Whether it is for this set, or for this worker of it."""
-    return override.set_name == set_name and key in (None, getattr(override, "key", None))
+def _which(override: Override) -> Which:
+    return override.set_name, getattr(override, "key", None)
 
 
 def replaced(overrides: Iterable[Override], desired: Mapping[str, WorkerSet], serial: int) -> tuple[Override, ...]:
@@ -107,7 +122,8 @@ def step_of(desired: Mapping[str, WorkerSet], step: int) -> Scale | None:
     sets = list(desired.values())
     if len(sets) != 1 or sets[0].template is None or sets[0].template.suspend:
         return None
-    return Scale(sets[0].name, max(0, len(sets[0].workers) + step))
+    replicas = len(sets[0].workers) + len(sets[0].down) + step
+    return Scale(sets[0].name, min(MOST_REPLICAS, max(0, replicas)))
 
 
 def stopped_by(wanted: WorkerSet, signal: str) -> WorkerSet:
@@ -131,7 +147,7 @@ def drift(name: str, overrides: Iterable[Override], sourced: Mapping[str, Worker
     """In what a set is run otherwise than its file says, a phrase for each override."""
     wanted = sourced.get(name)
     own = None if wanted is None or wanted.template is None else wanted.template.replicas
-    phrases = []
+    phrases, down = [], []
     for one in overrides:
         if one.set_name != name:
             continue
@@ -142,8 +158,10 @@ def drift(name: str, overrides: Iterable[Override], sourced: Mapping[str, Worker
         elif isinstance(one, Paused):
             phrases.append("rollout paused")
         elif isinstance(one, StayDown):
-            phrases.append("stopped" if one.key is None else f"{one.key} stopped")
-    return tuple(phrases)
+            down.append("stopped" if one.key is None else f"{one.key} stopped")
+    if len(down) > MOST_PHRASES:
+        down[MOST_PHRASES:] = [f"{len(down) - MOST_PHRASES} more stopped"]
+    return (*phrases, *down)
 
 
 def _holds(override: Override, before: Mapping[str, WorkerSet], after: Mapping[str, WorkerSet]) -> bool:
@@ -165,17 +183,24 @@ def _replicas(wanted: WorkerSet) -> int | None:
     return None if wanted.template is None else wanted.template.replicas
 
 
-def _applied(wanted: WorkerSet, override: Override) -> WorkerSet:
-    if isinstance(override, Scale | RolledBack):
-        return wanted if wanted.template is None else expand(_rewritten(wanted.template, override))
-    if isinstance(override, Paused):
-        return attrs.evolve(wanted, paused=True)
-    chosen = [key for key in wanted.workers if override.key in (None, key)]
-    if isinstance(override, StayDown):
-        left = {key: spec for key, spec in wanted.workers.items() if key not in chosen}
-        return attrs.evolve(wanted, workers=left, down=(*wanted.down, *chosen))
-    workers = {key: _again(spec, override) if key in chosen else spec for key, spec in wanted.workers.items()}
-    return attrs.evolve(wanted, workers=workers, policy=_at_once(wanted.policy) if override.at_once else wanted.policy)
+def _overridden(wanted: WorkerSet, overrides: list[Override]) -> WorkerSet:
+    """A set with its overrides, each worker being looked at once."""
+    template = wanted.template
+    for override in sorted(overrides, key=lambda one: isinstance(one, Scale)):  # the size comes last
+        if template is not None and isinstance(override, Scale | RolledBack):
+            template = _rewritten(template, override)
+    result = wanted if template is None or template is wanted.template else expand(template)
+    again = {one.key: one for one in overrides if isinstance(one, RestartAsked)}
+    down = {one.key for one in overrides if isinstance(one, StayDown)}
+    if again:
+        workers = {key: _again(spec, again.get(None), again.get(key)) for key, spec in result.workers.items()}
+        at_once = any(one.at_once for one in again.values())
+        result = attrs.evolve(result, workers=workers, restarts=True, at_once=at_once)
+    if down:
+        keys = frozenset(key for key in result.workers if None in down or key in down)
+        left = {key: spec for key, spec in result.workers.items() if key not in keys}
+        result = attrs.evolve(result, workers=left, down=keys)
+    return attrs.evolve(result, paused=True) if any(isinstance(one, Paused) for one in overrides) else result
 
 
 def _rewritten(template: SetSpec, override: Scale | RolledBack) -> SetSpec:
@@ -184,12 +209,7 @@ def _rewritten(template: SetSpec, override: Scale | RolledBack) -> SetSpec:
     return attrs.evolve(override.template, replicas=template.replicas, order=template.order, suspend=template.suspend)
 
 
-def _at_once(policy: Policy) -> Policy:
-    rollout = attrs.evolve(
-        policy.rollout, strategy="rolling", max_surge=Budget(100, percent=True), max_unavailable=Budget(0)
-    )
-    return attrs.evolve(policy, rollout=rollout)
-
-
-def _again(spec: WorkerSpec, override: RestartAsked) -> WorkerSpec:
-    return attrs.evolve(spec, digest=Again(spec.digest, override.serial))
+def _again(spec: WorkerSpec, *asked: RestartAsked | None) -> WorkerSpec:
+    """The spec, wanted anew as it was asked for the last time."""
+    last = max((one for one in asked if one is not None), key=lambda one: one.serial, default=None)
+    return spec if last is None else attrs.evolve(spec, digest=Again(spec.digest, last.serial, last.at_once))

@@ -14,7 +14,7 @@ import attrs
 from reconciler.core.action import Action, Forget, Kill, Start, Stop
 from reconciler.core.actual import Actual, ActualSet
 from reconciler.core.lifecycle import KILLS, START_TIMEOUT, STOP_TIMEOUT, UNKILLABLE
-from reconciler.core.spec import WorkerSet, WorkerSpec, is_same_version
+from reconciler.core.spec import Again, WorkerSet, WorkerSpec, is_same_version
 from reconciler.core.worker import Phase, Worker
 
 RESTART_ASKED = "RestartAsked"
@@ -72,9 +72,13 @@ class _SetAtWork:
 
     @property
     def rolls(self) -> bool:
+        """Whether healthy workers may be replaced: by a rollout, or with `on_delete` where restarts were asked."""
+        held = self.wanted.paused or self.known.progress.stalled
         strategy = self.wanted.policy.rollout.strategy
         return (
-            bool(self.known.queue) and strategy == "rolling" and not (self.wanted.paused or self.known.progress.stalled)
+            bool(self.known.queue)
+            and not held
+            and (strategy == "rolling" or (strategy == "on_delete" and self.wanted.restarts))
         )
 
     def actions(self) -> Iterator[Action]:
@@ -199,17 +203,24 @@ class _SetAtWork:
         surge_left = surge - tally.surging
         serving = tally.available + tally.completed  # who has done its work is not missed
         spare = serving - (tally.replicas - max(unavailable, 0 if surge else 1))
+        waits = rollout.strategy == "on_delete"
         for key in reversed(self.known.queue):
             workers = self.known.by_key.get(key, ())
             if len(workers) != 1 or not workers[0].ready or not self.known.outdated(key):
                 continue
-            if surge_left > 0:
+            spec = self.wanted.workers[key]
+            asked = type(spec.digest) is Again and is_same_version(workers[0].spec.digest, spec.digest)
+            if asked and spec.digest.at_once:
+                yield self.start(spec, RESTART_ASKED)
+            elif waits and not asked:
+                continue
+            elif surge_left > 0:
                 surge_left -= 1
-                yield self.start(self.wanted.workers[key], self.updated(workers[0], self.wanted.workers[key]))
+                yield self.start(spec, self.updated(workers[0], spec))
             elif spare > 0:
                 spare -= 1
-                yield self.stop(workers[0], self.outdated(workers[0], self.wanted.workers[key]))
-            else:
+                yield self.stop(workers[0], self.outdated(workers[0], spec))
+            elif not (waits or self.wanted.at_once):
                 return
 
     def is_due(self, worker: Worker) -> bool:

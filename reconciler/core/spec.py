@@ -165,7 +165,7 @@ class Rollout:
 @attrs.frozen(kw_only=True)
 class Output:
     """What becomes of what a worker writes to stdout and stderr. A change reaches workers that run, but to and from
-    `inherit`.
+    `inherit`. The default sizes are for a state directory in memory, as most are.
     """
 
     mode: OutputMode = _setting(
@@ -174,8 +174,8 @@ class Output:
         "key; `json`: likewise, each line an object; `null`: nowhere; `inherit`: the controller's own stdout and "
         "stderr; `auto`: as the controller was told by --output.",
     )
-    max_size: Size = _setting(10 << 20, "A file that is larger is put aside, and a new one begun.", minimum=4096)
-    max_files: int = _setting(5, "How many files are kept of a worker, with the current one.", minimum=1, maximum=100)
+    max_size: Size = _setting(2 << 20, "A file that is larger is put aside, and a new one begun.", minimum=4096)
+    max_files: int = _setting(3, "How many files are kept of a worker, with the current one.", minimum=1, maximum=100)
 
 
 @attrs.frozen(kw_only=True)
@@ -251,10 +251,14 @@ class SetSpec:
 
 @attrs.frozen
 class Again:
-    """The digest of a spec that is wanted anew though nothing of it changed: a restart that was asked for."""
+    """The digest of a spec that is wanted anew though nothing of it changed: a restart that was asked for.
+
+    `at_once` says that the new incarnation is started beside the old one, whatever the rollout's budget.
+    """
 
     digest: Any
     serial: int
+    at_once: bool = False
 
 
 def is_same_version(one: Any, other: Any) -> bool:
@@ -284,7 +288,8 @@ class WorkerSet:
 
     `template` is the spec file behind the set, where there is one: what an override of the replicas expands anew.
     While it is `paused` no worker is replaced, and one that ends runs again from the spec that it had. `down` are the
-    keys that would be among the workers if nobody had asked for them to be stopped.
+    keys that would be among the workers if nobody had asked for them to be stopped. Some of the workers are wanted anew
+    if it `restarts`, and some of these `at_once`.
     """
 
     name: str
@@ -292,7 +297,9 @@ class WorkerSet:
     policy: Policy = Policy()
     template: SetSpec | None = None
     paused: bool = False
-    down: tuple[Any, ...] = ()
+    down: frozenset[Any] = frozenset()
+    restarts: bool = False
+    at_once: bool = False
 
 
 def expand(spec: SetSpec) -> WorkerSet:

@@ -43,7 +43,8 @@ class WorkerStatus:
 class SetStatus:
     """One worker set: how many are wanted, serve, run the wanted spec, failed for good; whether its rollout stalled or
     is paused; and in what it is run otherwise than its file says. It is `settled` when nothing more will be done of
-    itself, be it because something failed for good.
+    itself, be it because something failed for good. `since` is when one of its workers last came into another phase
+    (seconds, monotonic).
     """
 
     name: str
@@ -58,6 +59,7 @@ class SetStatus:
     settled: bool = False
     paused: bool = False
     drift: tuple[str, ...] = ()
+    since: float | None = None
 
 
 @attrs.frozen
@@ -151,6 +153,7 @@ def set_status(view: View, name: str) -> SetStatus:
         settled=tally.converged or known.rests,
         paused=known.wanted.paused,
         drift=override.drift(name, view.overrides, view.sourced or {}),
+        since=max((worker.since for workers in known.by_key.values() for worker in workers), default=None),
     )
 
 

@@ -9,7 +9,7 @@ import errno
 import os
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from reconciler.core import event
@@ -18,26 +18,36 @@ from reconciler.core.spec import Output, OutputMode
 from reconciler.hygiene import let_go_in_children
 from reconciler.output.display import Display
 from reconciler.output.logfile import BLOCK
-from reconciler.output.places import fifo_of, fifos_in
+from reconciler.output.places import fifo_of, fifos_in, files_by_key
 from reconciler.output.sink import Sink, reason_of
 from reconciler.output.streams import Cutter, Room
 
 _BATCH = 64  # FIFOs read in one pump; the descriptor stays readable if there are more
+_AT_OPEN = 4  # FIFOs that are looked at whenever one is made
 _BLOCKS = 8  # of one FIFO in one pump
 _LAST_BLOCKS = 32  # of a FIFO at the end: more than it holds, unless somebody goes on writing
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+_OLD = 86_400  # seconds without a line, after which the files of a set that is no more are removed
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT})
 
 
 class Capture:
     """The FIFOs of command workers, in `directory` with their files.
 
     `settings` gives what the set of a name wants, and is asked each time, so that a change reaches workers that run; it
-    must have an answer for sets that are no more. `default` is what the mode "auto" stands for. Call `pump` whenever
-    `fileno` is readable. FIFOs of an earlier controller are taken over. Raises OSError.
+    must have an answer for sets that are no more. `default` is what the mode "auto" stands for. `names` gives the sets
+    that there are, None as long as that is not known: then old files of all others are removed, once. Call `pump`
+    whenever `fileno` is readable. FIFOs of an earlier controller are taken over. Raises OSError.
     """
 
-    def __init__(self, directory: str, settings: Callable[[str], Output], default: OutputMode) -> None:
-        self._directory, self._settings, self._default = directory, settings, default
+    def __init__(
+        self,
+        directory: str,
+        settings: Callable[[str], Output],
+        default: OutputMode,
+        names: Callable[[], Collection[str] | None],
+    ) -> None:
+        self._directory, self._settings, self._default, self._names = directory, settings, default, names
+        self._is_swept = False
         self._epoll = select.epoll()
         self._display = Display(Room(self._epoll))
         self._fifos: dict[int, _Fifo] = {}
@@ -58,12 +68,14 @@ class Capture:
         """Make the FIFO of a new incarnation, and return the end that is its stdout and stderr; None where it inherits
         ours. The caller closes it once the worker has it. Raises OSError.
 
-        Where the disk has no room for a name it is a pipe without one: the worker runs, but no later controller can
-        read what it writes.
+        Where there is no room or place for a name it is a pipe without one: the worker runs, but no later controller
+        can read what it writes.
         """
         if self._mode(self._settings(set_name)) == "inherit":
             return None
-        os.makedirs(self._directory, 0o700, exist_ok=True)  # noqa: PTH103
+        self._serve(_AT_OPEN)  # so that however fast workers come and go, their FIFOs do
+        with suppress(OSError):  # it is there; or its own directory is gone, and then there are no names in it
+            os.mkdir(self._directory, 0o700)  # noqa: PTH102
         path = f"{self._directory}/{fifo_of(key, uid)}"
         ours, theirs = _ends(path)
         try:
@@ -81,14 +93,12 @@ class Capture:
         """Pass on what is there, a bounded amount at a time, and return the events to tell. It never waits."""
         if self._epoll.closed:
             return ()
-        for fd, happened in self._epoll.poll(0, _BATCH):
-            if fd not in self._fifos:
-                continue
-            if happened & select.EPOLLIN:
-                self._read(fd, _BLOCKS)
-            else:
-                self._end(fd, gone=True)
+        self._serve(_BATCH)
         self._display.flush()
+        if not self._is_swept and (names := self._names()) is not None:
+            self._is_swept = True
+            with suppress(OSError):
+                self._sweep(names)
         return self._told()
 
     def degraded(self) -> Mapping[str, str]:
@@ -108,6 +118,15 @@ class Capture:
         self._display.close()
         self._epoll.close()
         return self._told()
+
+    def _serve(self, most: int) -> None:
+        for fd, happened in self._epoll.poll(0, most):
+            if fd not in self._fifos:
+                continue
+            if happened & select.EPOLLIN:
+                self._read(fd, _BLOCKS)
+            else:
+                self._end(fd, gone=True)
 
     def _mode(self, output: Output) -> OutputMode:
         return self._default if output.mode == "auto" else output.mode
@@ -132,6 +151,8 @@ class Capture:
         mode = self._mode(output)
         for _ in range(blocks):
             try:
+                if mode in ("file", "null"):
+                    self._show_rest(fifo)
                 if mode == "file":
                     size = self._sink(fifo).take(fd, fifo.uid, output, time.monotonic())
                 elif mode == "null":
@@ -154,16 +175,33 @@ class Capture:
 
     def _to_stdout(self, fd: int, fifo: "_Fifo", mode: OutputMode) -> int:
         data = os.read(fd, fifo.cutter.room)
+        fifo.mode = mode
         self._display.show(fifo.key, mode, fifo.cutter.take(data))
         return len(data)
+
+    def _show_rest(self, fifo: "_Fifo") -> None:
+        """No more comes of a line that was begun: show it as it was to be shown then."""
+        if rest := fifo.cutter.end():
+            self._display.show(fifo.key, fifo.mode, rest)
+
+    def _sweep(self, names: Collection[str]) -> None:
+        """Remove old files of sets that are not among these. What cannot be removed stays."""
+        living = {fifo.key for fifo in self._fifos.values()}
+        oldest = time.time() - _OLD
+        for key, files in files_by_key(self._directory).items():
+            if key.rpartition("-")[0] in names or key in living:
+                continue
+            paths = [f"{self._directory}/{name}" for name in files]
+            with suppress(OSError):
+                if max(os.lstat(path).st_mtime for path in paths) < oldest:
+                    for path in paths:
+                        os.unlink(path)  # noqa: PTH108
 
     def _end(self, fd: int, *, gone: bool) -> None:
         """Be done with a FIFO, whose worker is gone or goes on without us."""
         fifo = self._fifos.pop(fd)
         self._epoll.unregister(fd)
-        rest = fifo.cutter.end()
-        if rest:
-            self._display.show(fifo.key, self._mode(self._settings(fifo.set_name)), rest)
+        self._show_rest(fifo)
         sink = self._sinks.get(fifo.key)
         if sink is not None and sink.ended(fd):
             sink.close()
@@ -196,6 +234,7 @@ class _Fifo:
     def __init__(self, path: str, set_name: str, key: str, uid: str) -> None:
         self.path, self.set_name, self.key, self.uid = path, set_name, key, uid
         self.cutter = Cutter()  # for the modes that send lines
+        self.mode: OutputMode = "inherit"  # in which the last of them was sent
 
 
 def _ends(path: str) -> tuple[int, int]:

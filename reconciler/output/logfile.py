@@ -10,7 +10,10 @@ and otherwise at most one each 100 ms.
 """
 
 import errno
+import fcntl
 import os
+import struct
+import termios
 import time
 from contextlib import suppress
 
@@ -49,7 +52,9 @@ class LogFile:
         """
         self._prepare(uid, limits)
         try:
-            moved = os.splice(fifo, self._fd, _MOST_AT_ONCE, flags=os.SPLICE_F_NONBLOCK)
+            is_full = self._size + self._index_size >= limits.max_size
+            most = _available(fifo) or _MOST_AT_ONCE if is_full else _MOST_AT_ONCE
+            moved = os.splice(fifo, self._fd, most, flags=os.SPLICE_F_NONBLOCK)
         except OSError as error:
             if error.errno not in _NO_SPLICE:
                 raise
@@ -151,3 +156,9 @@ class LogFile:
             os.close(fd)
         self._index_size += len(entry)
         self._uid, self._stamped = uid, now
+
+
+def _available(fifo: int) -> int:
+    """How many bytes are in a FIFO. They end where a write ended, while one that goes on might be cut anywhere."""
+    (count,) = struct.unpack("i", fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)))
+    return int(count)

@@ -12,6 +12,7 @@ import os
 import re
 from contextlib import suppress
 
+_FILE = re.compile(r"(?P<key>.+-[0-9]+)\.(log|idx)(\.[0-9]+)?")
 _FIFO = re.compile(r"\.(?P<key>.+)@(?P<uid>[^@]+)\.fifo")
 
 
@@ -39,6 +40,15 @@ def fifos_in(directory: str) -> dict[str, tuple[str, str]]:
 def keys_in(directory: str) -> list[str]:
     """The keys of the workers that ever wrote something there."""
     return sorted(name.removesuffix(".log") for name in _all(directory) if name.endswith(".log"))
+
+
+def files_by_key(directory: str) -> dict[str, list[str]]:
+    """The names of all logs and indices that are there, each index before its log."""
+    files: dict[str, list[str]] = {}
+    for name in _all(directory):
+        if match := _FILE.fullmatch(name):
+            files.setdefault(match["key"], []).append(name)
+    return files
 
 
 def numbers_of(directory: str, key: str) -> list[int]:

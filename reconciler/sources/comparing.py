@@ -1,18 +1,19 @@
 """How two sets of specs differ, and what that means for the workers.
 
-Rule: pure. Two specs are compared by the fields of the classes in `core.spec`, so that a new setting needs nothing
-here, and a field needs a new process just where `Command` has it. Values of `env` never leave this file: a change of
+Rule: pure. What is compared is what is wanted in the end, whatever an operator laid over it. Settings are those of the
+classes in `core.spec`, so that a new one needs nothing here; a field needs a new process just where `Command` has it,
+and a worker just where its digest is another. Values of `env` never leave this file: a change of
 one shows that there is another, and not which.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 import attrs
 
-from reconciler.core.spec import Budget, Command, SetSpec
+from reconciler.core.spec import Budget, Command, SetSpec, WorkerSet, WorkerSpec
 from reconciler.sources.dumping import dump
 from reconciler.sources.refusal import below
 
@@ -44,8 +45,8 @@ class SetChange:
     """
 
     name: str
-    before: SetSpec | None
-    after: SetSpec | None
+    before: WorkerSet | None
+    after: WorkerSet | None
     fields: tuple[FieldChange, ...]
 
     @property
@@ -58,42 +59,56 @@ class SetChange:
     @property
     def starts(self) -> int:
         """How many workers there will be more."""
-        return max(0, _size(self.after) - _size(self.before))
+        return len(_workers(self.after).keys() - _workers(self.before).keys())
 
     @property
     def stops(self) -> int:
         """How many workers there will be fewer."""
-        return max(0, _size(self.before) - _size(self.after))
+        return len(_workers(self.before).keys() - _workers(self.after).keys())
 
     @property
     def replaces(self) -> int:
-        """How many workers that stay need a new process."""
-        if not any(field.restarts for field in self.fields):
+        """How many workers that stay get a new process; none while the rollout is paused or waits for them to end."""
+        if self.after is None or self.after.paused or self.after.policy.rollout.strategy == "on_delete":
             return 0
-        return min(_size(self.before), _size(self.after))
+        old, new = _workers(self.before), self.after.workers
+        return sum(key in old and old[key].digest != spec.digest for key, spec in new.items())
 
 
-def compare(before: Mapping[str, SetSpec], after: Mapping[str, SetSpec]) -> tuple[SetChange, ...]:
-    """The sets that are not alike in both, in the order in which their workers start."""
+def compare(before: Mapping[str, WorkerSet], after: Mapping[str, WorkerSet]) -> tuple[SetChange, ...]:
+    """The sets of spec files that are not alike in both, in the order in which their workers start."""
     found = []
     for name in before.keys() | after.keys():
         one, other = before.get(name), after.get(name)
-        if one != other:
-            found.append(SetChange(name, one, other, tuple(_fields(one, other))))
-    return tuple(sorted(found, key=lambda change: ((change.after or change.before or _NOTHING).order, change.name)))
+        if _template(one) != _template(other):
+            fields = tuple(_fields(_template(one), _template(other)))
+            found.append(SetChange(name, one, other, fields))
+    return tuple(sorted(found, key=_in_order))
 
 
-def token(live: Mapping[str, SetSpec], planned: Mapping[str, SetSpec]) -> str:
-    """A short text that stands for this very plan: another one as soon as either side is another."""
+def token(
+    live: Mapping[str, SetSpec], planned: Mapping[str, SetSpec], overrides: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """A short text that stands for this very plan: another one as soon as either side is another, or what is laid over
+    both (as plain data).
+    """
     sides = [{name: dump(spec) for name, spec in side.items()} for side in (live, planned)]
-    return sha256(json.dumps(sides, sort_keys=True).encode()).hexdigest()[:_TOKEN_LENGTH]
+    return sha256(json.dumps([sides, overrides], sort_keys=True).encode()).hexdigest()[:_TOKEN_LENGTH]
 
 
 _NOTHING = SetSpec(name="", command=())
 
 
-def _size(spec: SetSpec | None) -> int:
-    return 0 if spec is None or spec.suspend else spec.replicas
+def _workers(wanted: WorkerSet | None) -> Mapping[Any, WorkerSpec]:
+    return {} if wanted is None else wanted.workers
+
+
+def _template(wanted: WorkerSet | None) -> SetSpec | None:
+    return None if wanted is None else wanted.template
+
+
+def _in_order(change: SetChange) -> tuple[int, str]:
+    return (_template(change.after) or _template(change.before) or _NOTHING).order, change.name
 
 
 def _fields(before: SetSpec | None, after: SetSpec | None) -> Iterator[FieldChange]:

@@ -5,6 +5,7 @@ only if both texts, parsed, differ in nothing else. New files are complete on th
 directory takes for spec files, before the first of them takes its place.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -173,10 +174,10 @@ def stage(directory: str, files: Mapping[str, bytes | None]) -> Staged:
 
 
 def commit(directory: str, changes: Iterable[Change]) -> None:
-    """Make the changes that were staged in `directory`, and see to it that they are on the disk.
+    """Make the changes that were staged in `directory`, all or none, and see to it that they are on the disk.
 
-    Raises ValueError for a name that `stage` does not give, and OSError for one that is not there: both before any
-    change. An OSError from the disk itself may come in between.
+    Raises ValueError for a name that `stage` does not give, and OSError where one is not there or the disk refuses; the
+    spec files are then what they were.
     """
     changes = tuple(changes)
     at = listing.open_directory(directory)
@@ -187,14 +188,54 @@ def commit(directory: str, changes: Iterable[Change]) -> None:
             if waiting is not None and not _STAGE.fullmatch(waiting.removesuffix(f"-{file}")):
                 raise ValueError(f"{shown('', waiting)} was not staged for {shown('', file)}")
             os.stat(waiting or file, dir_fd=at, follow_symlinks=False)
-        for waiting, file in changes:
-            if waiting is None:
-                os.unlink(file, dir_fd=at)
-            else:
-                os.rename(waiting, file, src_dir_fd=at, dst_dir_fd=at)
-        os.fsync(at)
+            if (old := _status(at, file)) is not None and stat.S_ISDIR(old.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), file)
+        aside, lock = _new_stage(at)
+        try:
+            _make(at, changes, aside)
+        finally:
+            with suppress(OSError):  # it goes with the next stage
+                _drop(at, aside)
+            os.close(lock)
     finally:
         os.close(at)
+
+
+def _make(at: int, changes: Iterable[Change], aside: str) -> None:
+    """Make the changes, and take them back if one fails; the old files stay under names that begin with `aside`."""
+    taking_back: list[tuple[str, str]] = []
+    try:
+        for waiting, file in changes:
+            old = f"{aside}-{file}"
+            if waiting is None:
+                os.rename(file, old, src_dir_fd=at, dst_dir_fd=at)
+                taking_back.append((old, file))
+                continue
+            is_new = not _keep(at, file, old)
+            if not is_new:
+                taking_back.append((old, file))
+            os.rename(waiting, file, src_dir_fd=at, dst_dir_fd=at)
+            if is_new:
+                taking_back.append((file, waiting))
+        os.fsync(at)
+    except BaseException:
+        for there, back in reversed(taking_back):
+            with suppress(OSError):  # the others all the same
+                os.rename(there, back, src_dir_fd=at, dst_dir_fd=at)
+        raise
+
+
+def _keep(at: int, file: str, old: str) -> bool:
+    """Give a file a second name; False if there is no such file."""
+    try:
+        os.link(file, old, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    except FileExistsError:
+        raise
+    except OSError:  # some file systems have no links, and the kernel forbids them to files of others
+        os.rename(file, old, src_dir_fd=at, dst_dir_fd=at)
+    return True
 
 
 def _rejections(at: int, directory: str, files: Mapping[str, bytes | None]) -> Iterator[Rejection]:

@@ -1,30 +1,37 @@
 """What a controller remembers over its own restarts: what operators asked for, and the revisions of each set.
 
 Rule: a file is replaced by a rename, and a journal may end in the middle of a line; so a crash at any moment leaves
-what was there before, or what was to be there. Files carry a version. One that cannot be read is put aside under
-another name, and told; nothing that runs is lost for it.
+what was there before, or what was to be there. Files carry a version. What cannot be read is kept under another name,
+and told; all else holds, and nothing that runs is lost for it.
 """
 
+import errno
 import json
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import attrs
 
-from reconciler.core.override import Override, Paused, RolledBack, Scale, StayDown
+from reconciler.core.override import Override, Paused, RestartAsked, RolledBack, Scale, StayDown
 from reconciler.core.spec import SetSpec
 from reconciler.sources.dumping import dump, restore
-from reconciler.sources.refusal import InputError
+from reconciler.sources.refusal import InputError, shown
 
 VERSION = 1
 MOST_REVISIONS = 10
 """How many are kept of each set."""
 
-_KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (RolledBack, Scale, Paused, StayDown)}
+MOST_SETS = 10_000
+"""Of how many sets: some may have gone while there was no controller that could forget them."""
+
+_KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (RolledBack, Scale, RestartAsked, Paused, StayDown)}
+_MOST_TOLD = 5
+_NO_REVISION = frozenset({"replicas", "order", "suspend"})
+"""The settings that going back to a revision leaves as they are: a change of them alone makes no new one."""
 
 
 @attrs.frozen
@@ -48,53 +55,64 @@ class Store:
     # ------------------------------------------------------------------------------------------------- overrides
 
     def load(self) -> tuple[tuple[Override, ...], str | None]:
-        """The overrides that were saved, and what was wrong with their file, if anything. Never raises."""
+        """The overrides that were saved, and what was wrong with their file, if anything. Never raises.
+
+        Each is judged by itself: those that are good hold, and stay in the file, whatever else stood there.
+        """
         try:
-            data = json.loads(self._overrides.read_bytes())
-            if data["version"] != VERSION:
-                raise ValueError(f"it has version {data['version']!r}, and this program writes {VERSION}")  # noqa: TRY301
-            return tuple(map(_override, data["overrides"])), None
+            data = self._overrides.read_bytes()
         except FileNotFoundError:
             return (), None
-        except (OSError, ValueError, KeyError, TypeError, InputError) as error:
-            return (), f"{self._overrides} cannot be used, and is put aside: {error}{_aside(self._overrides)}"
+        except OSError as error:
+            return (), f"{self._overrides} cannot be read, and is put aside: {error}{_aside(self._overrides)}"
+        good, problems = _judged(data)
+        if not problems:
+            return good, None
+        bad = self._overrides.with_name(f"{self._overrides.name}.bad")
+        message = f"{self._overrides} cannot be used as it is, and is kept as {bad.name}: {'; '.join(problems)}"
+        try:
+            _replace(bad, data)
+            self.save(good)
+        except OSError as error:
+            message += f" (which failed: {error})"
+        return good, message
 
     def save(self, overrides: Iterable[Override]) -> None:
         """Write the overrides that outlive a controller: not restarts, which its end makes good, and none for keys that
         JSON would not give back. Raises OSError; then the old ones are still there.
         """
-        kept = [_data(override) for override in overrides if _outlives(override)]
+        kept = [as_data(override) for override in overrides if _outlives(override)]
         if kept or self._overrides.exists():
             _replace(self._overrides, json.dumps({"version": VERSION, "overrides": kept}).encode())
 
     # ------------------------------------------------------------------------------------------------- revisions
 
     def record(self, specs: Iterable[SetSpec]) -> None:
-        """Remember these as the newest revisions of their sets, those that differ from the one before. May raise
-        OSError.
+        """Remember these as the newest revisions of their sets, those that differ from the one before in more than
+        size, order and `suspend`. May raise OSError.
         """
         known = self._known()
         lines = []
         for spec in specs:
             data = dump(spec)
-            revisions = known.setdefault(spec.name, deque(maxlen=MOST_REVISIONS))
-            if not revisions or revisions[-1].spec != data:
+            revisions = known.pop(spec.name, deque(maxlen=MOST_REVISIONS))
+            known[spec.name] = revisions  # the last one now
+            if not revisions or _essence(revisions[-1].spec) != _essence(data):
                 number = revisions[-1].number + 1 if revisions else 1
                 revisions.append(Revision(number, _now(), data))
                 lines.append(_line(spec.name, revisions[-1]))
-        if not lines:
+        for name in list(known)[: max(0, len(known) - MOST_SETS)]:
+            del known[name]
+        self._append(lines)
+
+    def forget(self, name: str) -> None:
+        """Remember no revision of a set any more: it is gone. Never raises; where the disk refuses, the next controller
+        may remember it.
+        """
+        if self._known().pop(name, None) is None:
             return
-        self._lines += len(lines)
-        if self._lines > 100 + 2 * sum(map(len, known.values())):
-            every = [_line(name, one) for name, revisions in known.items() for one in revisions]
-            _replace(self._journal, b"".join(every))
-            self._lines = len(every)
-            return
-        fd = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(fd, b"".join(lines))
-        finally:
-            os.close(fd)
+        with suppress(OSError):
+            self._append([json.dumps({"set": name, "gone": True}).encode() + b"\n"])
 
     def revisions(self, name: str) -> Sequence[Revision]:
         """The revisions of a set, oldest first."""
@@ -104,7 +122,29 @@ class Store:
         """One revision of a set as a spec, by default the one before the newest; None if there is no such one."""
         known = self.revisions(name)
         chosen = known[:-1][-1:] if number is None else [one for one in known if one.number == number]
-        return (chosen[0].number, restore(name, chosen[0].spec)) if chosen else None
+        with suppress(InputError):  # another version of this program may have written it
+            return (chosen[0].number, restore(name, chosen[0].spec)) if chosen else None
+        return None
+
+    def _append(self, lines: Sequence[bytes]) -> None:
+        """Add lines to the journal, or write it anew if most of it tells of what is kept no more."""
+        if not lines:
+            return
+        known = self._known()
+        self._lines += len(lines)
+        if self._lines > 100 + 2 * sum(map(len, known.values())):
+            every = [_line(name, one) for name, revisions in known.items() for one in revisions]
+            _replace(self._journal, b"".join(every))
+            self._lines = len(every)
+            return
+        fd = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            size, data = os.lseek(fd, 0, os.SEEK_END), b"".join(lines)
+            if os.write(fd, data) < len(data):  # else the next line would go on in the middle of one
+                os.ftruncate(fd, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(fd)
 
     def _known(self) -> dict[str, deque[Revision]]:
         """The journal, read once; a line that is torn or foreign is passed over, and a torn end is cut off."""
@@ -121,23 +161,17 @@ class Store:
                 os.truncate(self._journal, whole)
         for line in data[:whole].splitlines():
             self._lines += 1
-            with suppress(ValueError, KeyError, TypeError):
+            with suppress(ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
                 one = json.loads(line)
+                if one.get("gone"):
+                    self._revisions.pop(one["set"], None)
+                    continue
                 revision = Revision(int(one["revision"]), str(one["recorded"]), dict(one["spec"]))
                 self._revisions.setdefault(one["set"], deque(maxlen=MOST_REVISIONS)).append(revision)
         return self._revisions
 
 
-def _outlives(override: Override) -> bool:
-    return type(override).__name__ in _KINDS and isinstance(getattr(override, "key", None), str | int | None)
-
-
-def _line(name: str, revision: Revision) -> bytes:
-    data = {"set": name, "revision": revision.number, "recorded": revision.recorded, "spec": revision.spec}
-    return json.dumps(data).encode() + b"\n"
-
-
-def _data(override: Override) -> dict[str, Any]:
+def as_data(override: Override) -> dict[str, Any]:
     """An override as plain data: its kind, and its fields; a spec as its file would say it."""
     data: dict[str, Any] = {"kind": type(override).__name__}
     for field in attrs.fields(type(override)):
@@ -146,14 +180,72 @@ def _data(override: Override) -> dict[str, Any]:
     return data
 
 
-def _override(data: dict[str, Any]) -> Override:
-    """The override that `_data` made this of. Raises KeyError, TypeError, ValueError or InputError for others."""
-    kind = _KINDS[data.pop("kind")]
-    for name in ("template", "over"):
-        if isinstance(data.get(name), dict):
-            data[name] = restore(data["set_name"], data[name])
-    override: Override = kind(**data)
+def as_override(data: Any) -> Override:
+    """The override that `as_data` made this of. Raises ValueError for anything else."""
+    fields = dict(data) if isinstance(data, dict) else {}
+    named = fields.pop("kind", None)
+    kind = _KINDS.get(named) if isinstance(named, str) else None
+    if kind is None:
+        raise ValueError(f"there is no kind of override called {shown(named)}")
+    hints = get_type_hints(kind)
+    for name, hint in hints.items():
+        if name not in fields:
+            continue
+        if hint is SetSpec:
+            fields[name] = _restored(fields.get("set_name"), fields[name])
+        elif name == "key":
+            hint = str | int | None  # noqa: PLW2901  what JSON gives back as it was
+        if not isinstance(fields[name], hint) or (isinstance(fields[name], bool) and hint is not bool):
+            raise ValueError(f"{kind.__name__}: {name} cannot be {shown(fields[name])}")
+    try:
+        override: Override = kind(**fields)
+    except TypeError:
+        wrong = ", ".join(sorted(map(shown, fields.keys() ^ hints.keys())))
+        raise ValueError(f"{kind.__name__}: it needs {', '.join(hints)}; missing or too many: {wrong}") from None
     return override
+
+
+def _restored(name: Any, data: Any) -> SetSpec:
+    if not isinstance(name, str) or not isinstance(data, dict):
+        raise ValueError(f"{shown(data)} is no spec of {shown(name)}")  # noqa: TRY004  of data, not of arguments
+    try:
+        return restore(name, data)
+    except InputError as error:
+        raise ValueError("; ".join(": ".join(filter(None, problem)) for problem in error.problems[:3])) from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _judged(data: bytes) -> tuple[tuple[Override, ...], list[str]]:
+    """The good overrides in the content of a file, and what is wrong with all else."""
+    try:
+        content = json.loads(data)
+        if content["version"] != VERSION:
+            return (), [f"it has version {shown(content['version'])}, and this program writes {VERSION}"]
+        entries = list(content["overrides"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return (), [f"it is no file of overrides: {error}"]
+    good, problems = [], []
+    for number, entry in enumerate(entries):
+        try:
+            good.append(as_override(entry))
+        except ValueError as error:
+            problems.append(f"overrides[{number}]: {error}")
+    more = [f"and {len(problems) - _MOST_TOLD} more"] if len(problems) > _MOST_TOLD else []
+    return tuple(good), problems[:_MOST_TOLD] + more
+
+
+def _outlives(override: Override) -> bool:
+    return not isinstance(override, RestartAsked) and isinstance(getattr(override, "key", None), str | int | None)
+
+
+def _essence(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name not in _NO_REVISION}
+
+
+def _line(name: str, revision: Revision) -> bytes:
+    data = {"set": name, "revision": revision.number, "recorded": revision.recorded, "spec": revision.spec}
+    return json.dumps(data).encode() + b"\n"
 
 
 def _replace(path: Path, data: bytes) -> None:

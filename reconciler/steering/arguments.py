@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.control.wire import Refusal
 
-MOST_NAMES = 1000
+MOST_NAMES = 10_000
 """How many names one request may have."""
 
 REQUIRED = object()
@@ -23,6 +23,7 @@ _EXPECTED: Mapping[type, str] = {
     float: "a number",
     str: "a text",
     list: f"a list of at most {MOST_NAMES} texts",
+    object: "what the verb needs",
 }
 
 

@@ -5,37 +5,44 @@ new at each nudge, and ends when its client leaves.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from reconciler.control.connection import Answer
-from reconciler.control.wire import Refusal
+from reconciler.control.wire import LONGEST_FRAME, Refusal, encode
 from reconciler.core import conditions, event
-from reconciler.core.event import Event
 from reconciler.core.explain import explain
 from reconciler.core.override import RolledBack
+from reconciler.core.spec import WorkerSet
 from reconciler.core.status import View, places, set_status, statuses
 from reconciler.sources.dumping import dump
+from reconciler.state.store import as_data
 from reconciler.steering import naming
 from reconciler.steering.arguments import REQUIRED, taken
 from reconciler.steering.desk import Desk
 
 LATEST = 20
-"""How many events `describe` shows."""
+"""How many events `describe` shows, if they are not too long for it."""
 
-_encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
+AT_ONCE = 200
+"""How many events are looked at before others have their turn."""
+
+ROOM = 256
+"""Bytes that a frame needs beside its item."""
+
+HIDDEN = "***"
+"""What is shown in the place of a value that may be a secret."""
 
 
 def get(desk: Desk, args: Mapping[str, Any]) -> Answer:
     """All workers, or those that are named; with `watch` also each change."""
     names, watch = taken(args, {"names": (list, []), "watch": (bool, False)})
-    roster = desk.roster
-    roster.look(desk.engine.view())
+    roster = desk.look()
     wanted = roster.names()
     if names:
-        chosen = naming.workers(desk.engine.view(), naming.chosen(desk.engine.view(), names))
+        chosen = naming.workers(desk.engine.view(), desk.chosen(names))
         asked = set(chosen)
         wanted = [name for name in wanted if name in asked]
     version = roster.version
@@ -43,22 +50,23 @@ def get(desk: Desk, args: Mapping[str, Any]) -> Answer:
     if not watch:
         return {}
     yield {"synced": True}
+    is_meant = naming.Meant(names)
     while True:
-        roster.look(desk.engine.view())
+        desk.look()
         changed, version = roster.since(version), roster.version
-        yield from roster.items(name for name in changed if naming.is_meant(names, str(name[1]), name[0]))
+        yield from roster.items(name for name in changed if is_meant(str(name[1]), name[0]))
         yield None
 
 
 def sets(desk: Desk, args: Mapping[str, Any]) -> Answer:
     """All sets, or those that are named; with `watch` also each change."""
     names, watch = taken(args, {"names": (list, []), "watch": (bool, False)})
-    if names:
-        naming.chosen(desk.engine.view(), names)
+    desk.chosen([name for name in names if name not in desk.rejections()])
+    is_meant = naming.Meant(names)
     told: dict[str, Mapping[str, Any]] = {}
     first = True
     while True:
-        rows = {row["name"]: row for row in _set_rows(desk) if naming.is_meant(names, None, row["name"])}
+        rows = {row["name"]: row for row in _set_rows(desk) if is_meant(None, row["name"])}
         for name in [name for name in told if name not in rows]:
             del told[name]
             yield {"name": name, "gone": True}
@@ -82,7 +90,7 @@ def describe(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
     if name in rejected and name not in view.actual.sets:
         file, problems = rejected[name]
         return {"kind": "file", "file": file, "rejected": problems}
-    found = naming.chosen(view, [name])
+    found = desk.chosen([name])
     if len(found) != 1:
         raise Refusal("BadRequest", f"{name!r} names {len(found)} sets and workers", "describe one at a time")
     set_name, key = found[0]
@@ -95,56 +103,72 @@ def explain_(desk: Desk, args: Mapping[str, Any]) -> Answer:
     """What the plan would do now with each of these workers, and why."""
     (names,) = taken(args, {"names": (list, REQUIRED)})
     view = desk.engine.view()
-    for name, key in list(naming.workers(view, naming.chosen(view, names))):
+    for name, key in list(naming.workers(view, desk.chosen(names))):
         if name in view.actual.sets:
             yield from _explained(view, name, key, desk.now)
     return {}
 
 
 def specs(desk: Desk, args: Mapping[str, Any]) -> Answer:
-    """The specs of sets as plain data: of their files, or `effective` with what was laid over them."""
+    """The specs of sets as plain data: of their files, or `effective` with what was laid over them. One that is too
+    long for a frame is null. At the end the number of the reading, by which `commit` can be held to it.
+    """
     names, effective = taken(args, {"names": (list, []), "effective": (bool, False)})
-    view = desk.engine.view()
-    wanted = sorted({name for name, _ in naming.chosen(view, names)}) if names else sorted(desk.sourced)
+    serial = desk.engine.readings
+    sourced = desk.engine.desired if effective else desk.engine.sourced
+    chosen = {name for name, _ in desk.chosen(names)} if names else sourced.keys()
     files = desk.files()
-    for name in wanted:
-        known = (desk.engine.desired if effective else desk.sourced).get(name)
+    for name in sorted(chosen):
+        known = sourced.get(name)
         if known is not None and known.template is not None:
-            yield {"name": name, "file": files.get(name), "spec": dump(known.template)}
+            item = {"name": name, "file": files.get(name), "spec": dump(known.template)}
+            text = encode(item).encode("utf-8", "backslashreplace")
+            yield text if len(text) < LONGEST_FRAME - ROOM else {**item, "spec": None}
+    return {"serial": serial}
+
+
+def overrides(desk: Desk, args: Mapping[str, Any]) -> Answer:
+    """What was laid over the files, as plain data."""
+    taken(args, {})
+    for one in desk.engine.overrides:
+        yield as_data(one)
     return {}
 
 
 def history(desk: Desk, args: Mapping[str, Any]) -> Answer:
     """The revisions of a set, oldest first."""
     (name,) = taken(args, {"set": (str, REQUIRED)})
-    naming.known_set(desk.engine.view(), name)
+    desk.known_set(name)
     current = revision_in_force(desk, name)
     for one in desk.store.revisions(name):
         data = {"revision": one.number, "recorded": one.recorded, "spec": one.spec, "current": one.number == current}
-        yield _encode(data).encode()
+        yield encode(data).encode("utf-8", "backslashreplace")
     return {}
 
 
 def events(desk: Desk, args: Mapping[str, Any]) -> Answer:
-    """The events that are remembered, since a time if given (seconds, Unix time); with `follow` also each new one."""
+    """The events that are remembered, since a time if given (seconds, Unix time); with `follow` also each new one.
+    Names need not exist any more.
+    """
     names, follow, since = taken(args, {"names": (list, []), "follow": (bool, False), "since": (float, None)})
-    recent = desk.recent
+    is_meant, recent = naming.Meant(names), desk.recent
     serial = 0 if since is None else recent.since(since)
     while True:
-        if missed := recent.missed(serial) if serial else 0:
+        if serial and (missed := recent.missed(serial)):
             yield {"missed": missed}
             serial += missed
-        for told in list(recent.after(serial)):
-            if told.serial > serial + 1 and serial and recent.missed(serial):
-                break  # it was overtaken while its reader did not read
+        for told in recent.some(serial, AT_ONCE):
             serial = told.serial
-            if naming.is_meant(names, told.event.key, told.event.name):
-                yield _encode(told.fields()).encode()
+            if is_meant(told.event.key, told.event.name):
+                yield encode(told.fields()).encode("utf-8", "backslashreplace")
+                if recent.missed(serial):
+                    break  # it was overtaken while its reader did not read
         if serial < recent.serial:
-            continue
-        if not follow:
+            yield b""
+        elif follow:
+            yield None
+        else:
             return {}
-        yield None
 
 
 def status(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -171,9 +195,9 @@ def revision_in_force(desk: Desk, name: str) -> int | None:
     return known[-1].number if known else None
 
 
-def _set_rows(desk: Desk) -> Iterator[Mapping[str, Any]]:
+def _set_rows(desk: Desk, names: Sequence[str] = ()) -> Iterator[Mapping[str, Any]]:
     view, files, rejected = desk.engine.view(), desk.files(), desk.rejections()
-    for name in sorted({*view.actual.sets, *rejected}):
+    for name in names or sorted({*view.actual.sets, *rejected}):
         file, problems = rejected.get(name, (files.get(name), []))
         if name in view.actual.sets:
             yield {**attrs.asdict(set_status(view, name)), "file": file, "rejected": problems}
@@ -186,13 +210,12 @@ def _set_rows(desk: Desk) -> Iterator[Mapping[str, Any]]:
 
 
 def _set(desk: Desk, view: View, name: str) -> dict[str, Any]:
-    sourced, desired = desk.sourced.get(name), desk.engine.desired.get(name)
     _, problems = desk.rejections().get(name, ("", []))
     return {
         "kind": "set",
-        "status": next(row for row in _set_rows(desk) if row["name"] == name),
-        "spec": None if desired is None or desired.template is None else dump(desired.template),
-        "file_spec": None if sourced is None or sourced.template is None else dump(sourced.template),
+        "status": next(row for row in _set_rows(desk, [name])),
+        "spec": _shown(desk.engine.desired.get(name)),
+        "file_spec": _shown(desk.engine.sourced.get(name)),
         "conditions": [*map(attrs.asdict, conditions.of_set(view, name, problems)), *_output(desk, view, name)],
         "events": _latest(desk, name, None),
         "deadline": view.actual.sets[name].due,
@@ -201,7 +224,6 @@ def _set(desk: Desk, view: View, name: str) -> dict[str, Any]:
 
 
 def _worker(desk: Desk, view: View, set_name: str, key: Any) -> dict[str, Any]:
-    desired = desk.engine.desired.get(set_name)
     place = next(place for place in places(view, set_name) if place.key == key)
     explanations = list(_explained(view, set_name, key, desk.now))
     return {
@@ -209,7 +231,7 @@ def _worker(desk: Desk, view: View, set_name: str, key: Any) -> dict[str, Any]:
         "key": str(key),
         "set": set_name,
         "workers": [attrs.asdict(row) for row in statuses(place)],
-        "spec": None if desired is None or desired.template is None else dump(desired.template),
+        "spec": _shown(desk.engine.desired.get(set_name)),
         "conditions": [
             *map(attrs.asdict, conditions.of_worker(view, set_name, key)),
             *_output(desk, view, set_name, key),
@@ -235,15 +257,23 @@ def _explained(view: View, name: str, key: Any, now: float) -> Iterator[dict[str
 
 
 def _latest(desk: Desk, set_name: str, key: str | None, *kinds: str) -> list[Any]:
-    """The last events of a set or worker, oldest first."""
-
-    def is_meant(told: Event) -> bool:
-        return told.name == set_name and key in (None, told.key) and (not kinds or told.event in kinds)
-
-    found = []
+    """The last events of a set or worker, oldest first, as many as a frame has room for."""
+    found: list[Any] = []
+    room = LONGEST_FRAME // 4
     for told in desk.recent.backwards():
-        if is_meant(told.event):
-            found.append(json.loads(_encode(told.fields())))
-            if len(found) == LATEST:
+        one = told.event
+        if one.name == set_name and key in (None, one.key) and (not kinds or one.event in kinds):
+            text = encode(told.fields())
+            room -= len(text.encode("utf-8", "backslashreplace"))
+            if room < 0 or len(found) == LATEST:
                 break
+            found.append(json.loads(text))
     return found[::-1]
+
+
+def _shown(wanted: WorkerSet | None) -> dict[str, Any] | None:
+    """The spec of a set as it may be shown to anybody: without the values of its environment."""
+    if wanted is None or wanted.template is None:
+        return None
+    spec = dump(wanted.template)
+    return {**spec, "env": dict.fromkeys(spec["env"], HIDDEN)} if "env" in spec else spec

@@ -18,6 +18,7 @@ from reconciler.core.override import Override, drift
 from reconciler.engine import Engine
 from reconciler.publishing import Publisher
 from reconciler.state.store import Store
+from reconciler.steering import naming
 from reconciler.steering.shell import Shell
 
 RECORDED_AT_ONCE = 100
@@ -34,12 +35,15 @@ class Desk:
         self.directory = directory
         self.store = Store(directory)
         self.shell = shell
-        self.roster = Roster()
+        self._roster = Roster()
+        self._looked = -1
         self.problems: list[str] = []
         self._began = self.now
+        self.changes = 0
         self._saved: tuple[Override, ...] = ()
         self._degraded = False
         self._unrecorded: dict[str, None] = {}
+        self._gone: list[str] = []
 
     @property
     def now(self) -> float:
@@ -67,27 +71,37 @@ class Desk:
             self.tell([Event(event.STATE_DEGRADED, reason="Unreadable", extra={"message": problem})])
         self._saved = overrides
         if overrides:
-            self.engine.override(overrides, self.now)
+            self.engine.override((*overrides, *self.engine.overrides), self.now)
 
     def lay(self, overrides: Iterable[Override], verb: str, names: Sequence[str]) -> str | None:
         """Let these overrides be in force, and act on them; what is wrong with saving them, if anything."""
         self.require_running()
         self.engine.override(tuple(overrides), self.now)
-        changed = [phrase for name in names for phrase in drift(name, self.engine.overrides, self.sourced)]
+        changed = [phrase for name in names for phrase in drift(name, self.engine.overrides, self.engine.sourced)]
         extra = {"names": tuple(names), "drift": tuple(changed)}
         self.tell([Event(event.CONTROLLER_OVERRIDDEN, reason=verb, extra=extra)])
         self.shell.turn()
         return self.save()
 
+    def look(self) -> Roster:
+        """The roster as of now. Nobody looks twice between two events or turns."""
+        if self._looked != self.changes:
+            self._looked = self.changes
+            self._roster.look(self.engine.view())
+        return self._roster
+
+    def chosen(self, names: Sequence[str]) -> list[naming.Chosen]:
+        """What the names mean. Raises Refusal."""
+        return naming.chosen(self.engine.view(), names, self.rejections())
+
+    def known_set(self, name: str) -> str:
+        """The name of a set that is known. Raises Refusal."""
+        return naming.known_set(self.engine.view(), name, self.rejections())
+
     def require_running(self) -> None:
         """Raises Refusal where it is too late for orders."""
         if self.engine.stopping:
             raise Refusal("Conflict", "the controller is stopping", "wait for its end, and start it again")
-
-    @property
-    def sourced(self) -> Mapping[str, Any]:
-        """The sets as their source wants them."""
-        return self.engine.view().sourced or {}
 
     def files(self) -> Mapping[str, str]:
         """The spec file of each set, where it has one."""
@@ -123,17 +137,31 @@ class Desk:
         self._saved, self._degraded = overrides, False
         return None
 
+    def lost(self, reason: str, message: str) -> None:
+        """What was saved is lost: tell it once, and save it again with the next turn."""
+        if not self._degraded:
+            self.tell([Event(event.STATE_DEGRADED, reason=reason, extra={"message": message})])
+        self._degraded = True
+
     def note(self, told: Iterable[Event]) -> None:
-        """Take note of the events of a turn: which sets have a new revision."""
+        """Take note of the events of a turn: which sets have a new revision, or are gone."""
+        self.changes += 1
         changed = (event.SPEC_ADDED, event.SPEC_CHANGED)
-        self._unrecorded.update(dict.fromkeys(one.name for one in told if one.name and one.event in changed))
+        for one in told:
+            if one.name and one.event in changed:
+                self._unrecorded[one.name] = None
+            elif one.name and one.event == event.SPEC_REMOVED:
+                self._gone.append(one.name)
 
     def record(self) -> bool:
         """Write down some of the new revisions; whether there are more. One that cannot be written is given up."""
         names = list(self._unrecorded)[:RECORDED_AT_ONCE]
         for name in names:
             del self._unrecorded[name]
-        sourced = self.sourced
+        for name in self._gone:
+            self.store.forget(name)
+        self._gone.clear()
+        sourced = self.engine.sourced
         found = [sourced[name].template for name in names if name in sourced]
         try:
             self.store.record(template for template in found if template is not None)

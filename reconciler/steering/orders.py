@@ -5,13 +5,13 @@ who ask afterwards.
 """
 
 import signal as signals
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from reconciler.control.connection import Answer
 from reconciler.control.wire import Refusal
-from reconciler.core.override import Paused, RestartAsked, RolledBack, Scale, StayDown, added, without
+from reconciler.core.override import Override, Paused, RestartAsked, RolledBack, Scale, StayDown, added, without
 from reconciler.core.spec import MOST_REPLICAS, SetSpec
-from reconciler.core.status import places
 from reconciler.sources import writing
 from reconciler.steering import naming
 from reconciler.steering.arguments import REQUIRED, taken
@@ -30,64 +30,63 @@ def scale(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
     template = _template(desk, name)
     if template.suspend:
         raise Refusal("Conflict", f"the file of {name!r} says `suspend`", "take that out of the file")
-    overrides = without(desk.engine.overrides, Scale, name)
+    overrides = without(desk.engine.overrides, Scale, [(name, None)])
     if replicas != template.replicas:
         overrides = added(overrides, Scale(name, replicas, template.replicas))
     return _done(desk.lay(overrides, "Scale", [name]), set=name)
 
 
-def stop(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
+def stop(desk: Desk, args: Mapping[str, Any]) -> Answer:
     """Keep workers down until `start`."""
     (names,) = taken(args, _NAMES)
-    overrides = desk.engine.overrides
-    found = naming.chosen(desk.engine.view(), names)
-    for name, key in found:
-        overrides = added(overrides, StayDown(name, key))
-    return _done(desk.lay(overrides, "Stop", _names(found)), keys=_keys(desk, found))
+    found = desk.chosen(names)
+    keys = _keys(desk, found)
+    overrides = added(desk.engine.overrides, *(StayDown(name, key) for name, key in found))
+    return (yield from _reached(keys, desk.lay(overrides, "Stop", _names(found))))
 
 
-def start(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Take back `stop`, and try what failed now."""
+def start(desk: Desk, args: Mapping[str, Any]) -> Answer:
+    """Take back `stop`, and try what failed, or run what has done its work, now."""
     (names,) = taken(args, _NAMES)
-    found = naming.chosen(desk.engine.view(), names)
+    found = desk.chosen(names)
+    _require_unsuspended(desk, found)
     keys = _keys(desk, found)
     warning = desk.lay(_up(desk, found), "Start", _names(found))
-    _reset(desk, found)
-    return _done(warning, keys=keys)
+    _reset(desk, found, anew=True)
+    return (yield from _reached(keys, warning))
 
 
-def restart(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
+def restart(desk: Desk, args: Mapping[str, Any]) -> Answer:
     """Replace workers by new ones, by the rollout budget, or `now` all at once; start those that were stopped."""
     names, now = taken(args, {**_NAMES, "now": (bool, False)})
-    found = naming.chosen(desk.engine.view(), names)
+    found = desk.chosen(names)
     desk.require_running()
+    _require_unsuspended(desk, found)
+    named = {name for name, _ in found}
     for one in desk.engine.overrides:
-        if isinstance(one, Paused) and one.set_name in dict(found):
+        if isinstance(one, Paused) and one.set_name in named:
             raise Refusal("Conflict", f"the rollout of {one.set_name!r} is paused", "`rollout resume` it first")
-    overrides = _up(desk, found)
     serial = desk.engine.next_serial()
-    for name, key in found:
-        overrides = added(overrides, RestartAsked(name, serial, key, now))
-    return _done(desk.lay(overrides, "Restart", _names(found)), keys=_keys(desk, found))
+    asked = (RestartAsked(name, serial, key, now) for name, key in found)
+    keys = _keys(desk, found)
+    return (yield from _reached(keys, desk.lay(added(_up(desk, found), *asked), "Restart", _names(found))))
 
 
-def reset(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
+def reset(desk: Desk, args: Mapping[str, Any]) -> Answer:
     """Forget the failures of workers, and try them now; give a stalled rollout its time anew."""
     (names,) = taken(args, _NAMES)
-    found = naming.chosen(desk.engine.view(), names)
+    found = desk.chosen(names)
     _reset(desk, found)
-    return {"keys": _keys(desk, found)}
+    return (yield from _reached(_keys(desk, found), None))
 
 
-def signal(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
+def signal(desk: Desk, args: Mapping[str, Any]) -> Answer:
     """Send a signal to the processes of workers."""
     names, given = taken(args, {**_NAMES, "signal": (str, REQUIRED)})
-    name = given.upper().removeprefix("SIG")
-    if f"SIG{name}" not in signals.Signals.__members__:
-        raise Refusal("BadRequest", f"there is no signal {given[:40]!r}", "name one such as HUP or USR1")
+    name = _signal(given)
     view = desk.engine.view()
     reached = []
-    for set_name, key in naming.workers(view, naming.chosen(view, names)):
+    for set_name, key in naming.workers(view, desk.chosen(names)):
         known = view.actual.sets.get(set_name)
         for worker in () if known is None else known.by_key.get(key, ()):
             if worker.live and worker.pid is not None:
@@ -95,28 +94,28 @@ def signal(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
                 reached.append(str(key))
     if not reached:
         raise Refusal("Conflict", "none of them runs", "`get` shows what does")
-    return {"keys": reached}
+    return (yield from _reached(reached, None))
 
 
 def pause(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
     """Replace no worker of a set until `resume`."""
     (name,) = taken(args, _SET)
-    naming.known_set(desk.engine.view(), name)
+    desk.known_set(name)
     return _done(desk.lay(added(desk.engine.overrides, Paused(name)), "Pause", [name]), set=name)
 
 
 def resume(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
     """Take back `pause`."""
     (name,) = taken(args, _SET)
-    naming.known_set(desk.engine.view(), name)
-    return _done(desk.lay(without(desk.engine.overrides, Paused, name), "Resume", [name]), set=name)
+    desk.known_set(name)
+    return _done(desk.lay(without(desk.engine.overrides, Paused, [(name, None)]), "Resume", [name]), set=name)
 
 
 def undo(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
     """Run an earlier revision of a set, by default the one before; until its file is edited."""
     name, number = taken(args, {**_SET, "revision": (int, None)})
     template = _template(desk, name)
-    overrides = without(desk.engine.overrides, RolledBack, name)
+    overrides = without(desk.engine.overrides, RolledBack, [(name, None)])
     known = [one.number for one in desk.store.revisions(name)]
     current = revision_in_force(desk, name)
     if number is None:
@@ -130,9 +129,13 @@ def undo(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def commit(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Let staged files take their places in the watched directory, all at once, and read it."""
-    (changes,) = taken(args, {"changes": (object, REQUIRED)})
+    """Let staged files take their places in the watched directory, all at once, and read it; only if it is still what
+    it was at the reading of this number, if one is given.
+    """
+    changes, serial = taken(args, {"changes": (object, REQUIRED), "serial": (int, None)})
     desk.require_running()
+    if serial not in (None, desk.engine.readings):
+        raise Refusal("Conflict", "the specs changed since they were compared", "plan again")
     directory = getattr(desk.engine.source, "path", None)
     if not isinstance(directory, str):
         raise Refusal("Unsupported", "this controller watches no directory", "change what its `update` returns")
@@ -161,7 +164,7 @@ def shutdown(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _template(desk: Desk, name: str) -> SetSpec:
     """The file's own spec of a set. Raises Refusal where there is none."""
-    wanted = desk.sourced.get(naming.known_set(desk.engine.view(), name))
+    wanted = desk.engine.sourced.get(desk.known_set(name))
     if wanted is None:
         raise Refusal("Conflict", f"the set {name!r} is being removed", "wait until it is gone")
     template: SetSpec | None = wanted.template
@@ -170,21 +173,37 @@ def _template(desk: Desk, name: str) -> SetSpec:
     return template
 
 
-def _up(desk: Desk, found: list[naming.Chosen]) -> tuple[Any, ...]:
+def _signal(given: str) -> str:
+    """The name of a signal that is given by its name, with or without SIG, or by its number. Raises Refusal."""
+    name = given.upper().removeprefix("SIG")
+    if name.isdecimal() and int(name) in {one.value for one in signals.Signals}:
+        name = signals.Signals(int(name)).name.removeprefix("SIG")
+    if f"SIG{name}" not in signals.Signals.__members__:
+        raise Refusal("BadRequest", f"there is no signal {given[:40]!r}", "name one such as HUP or USR1")
+    return name
+
+
+def _require_unsuspended(desk: Desk, found: list[naming.Chosen]) -> None:
+    for name in _names(found):
+        wanted = desk.engine.sourced.get(name)
+        if wanted is not None and wanted.template is not None and wanted.template.suspend:
+            raise Refusal("Conflict", f"the file of {name!r} says `suspend`", "take that out of the file")
+
+
+def _up(desk: Desk, found: list[naming.Chosen]) -> tuple[Override, ...]:
     """The overrides without what keeps these down. Of a set that was stopped as a whole, all others stay down."""
     overrides = desk.engine.overrides
+    whole = {one.set_name for one in overrides if isinstance(one, StayDown) and one.key is None}
+    alone: dict[str, set[Any]] = {}
     for name, key in found:
-        whole = any(one == StayDown(name) for one in overrides)
-        overrides = without(overrides, StayDown, name, key)
-        if whole and key is not None:
-            overrides = tuple(one for one in overrides if one != StayDown(name))
-            for place in places(desk.engine.view(), name):
-                if place.down and place.key != key:
-                    overrides = added(overrides, StayDown(name, place.key))
-    return overrides
+        if name in whole and key is not None:
+            alone.setdefault(name, set()).add(key)
+    left = without(overrides, StayDown, [*found, *((name, None) for name in alone)])
+    down = {name: desk.engine.desired[name].down for name in alone if name in desk.engine.desired}
+    return added(left, *(StayDown(name, key) for name, keys in down.items() for key in sorted(keys - alone[name])))
 
 
-def _reset(desk: Desk, found: list[naming.Chosen]) -> None:
+def _reset(desk: Desk, found: list[naming.Chosen], *, anew: bool = False) -> None:
     desk.require_running()
     view = desk.engine.view()
     by_set: dict[str, list[Any]] = {}
@@ -192,8 +211,17 @@ def _reset(desk: Desk, found: list[naming.Chosen]) -> None:
         by_set.setdefault(name, []).append(key)
     for name, keys in by_set.items():
         if name in view.actual.sets:
-            desk.engine.reset(name, keys, desk.now)
+            desk.engine.reset(name, keys, desk.now, anew=anew)
     desk.shell.turn()
+
+
+def _reached(keys: Iterable[str], warning: str | None) -> Answer:
+    """The end of an order: whom it is about, one by one, as there may be thousands."""
+    for key in keys:
+        yield {"key": key}
+    if warning is not None:
+        yield {"warning": warning}
+    return {}
 
 
 def _keys(desk: Desk, found: list[naming.Chosen]) -> list[str]:

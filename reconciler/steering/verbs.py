@@ -21,6 +21,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "describe": asking.describe,
         "explain": asking.explain_,
         "specs": asking.specs,
+        "overrides": asking.overrides,
         "history": asking.history,
         "events": asking.events,
         "status": asking.status,

@@ -101,7 +101,7 @@ class Invariants:
         """A rollout may take away so many that serve, and no more."""
         known = self._engine.actual.sets[name]
         rollout = known.wanted.policy.rollout
-        require(rollout.strategy != "on_delete", name, "may only be replaced when it ends by itself")
+        require(_rolls(known), name, "may only be replaced when it ends by itself")
         if rollout.strategy == "recreate":
             return
         require(not known.progress.stalled, "a stalled rollout takes workers away:", name)
@@ -117,8 +117,8 @@ class Invariants:
         require(self._may_start(name, process.spec), "not wanted:", process)
         twins = [p for p in self._driver.processes.values() if p.set_name == name and p.spec.key == key]
         if len(twins) > 1:
-            rollout = self._engine.actual.sets[name].wanted.policy.rollout
-            if rollout.strategy == "rolling" and rollout.max_surge.amount:
+            known = self._engine.actual.sets[name]
+            if _surges(known):
                 self._surge_allowed_at[name] = now
             allowed = self._surge_allowed_at.get(name, -1.0) >= self._started_at[twins[0].uid]
             require(len(twins) == 2 and allowed, "twins:", twins)  # noqa: PLR2004  the limit itself
@@ -140,10 +140,9 @@ class Invariants:
             require(due is None or wake_at <= due, name, "sleeps through its progress deadline", due)
             unconverged = name in actual.unconverged
             require(unconverged != counted.converged, name, "is believed unconverged:", unconverged)
-            if known.wanted.policy.rollout.strategy == "rolling" and not known.progress.stalled and not known.removed:
-                rollout = known.wanted.policy.rollout
-                if rollout.max_surge.amount:
-                    self._surge_allowed_at[name] = now
+            held = known.progress.stalled or known.removed
+            if _surges(known) and not held:
+                self._surge_allowed_at[name] = now
         for worker in actual.workers.values():
             self._judge_deadline(worker, wake_at, now)
         self._judge_completeness(now)
@@ -182,6 +181,17 @@ class Invariants:
     def _wanted(self, name: str, key: Any) -> WorkerSpec | None:
         wanted = self._engine.desired.get(name)
         return None if wanted is None else wanted.workers.get(key)
+
+
+def _rolls(known: ActualSet) -> bool:
+    """Whether healthy workers may be replaced one after the other: also with `on_delete`, where restarts were asked."""
+    strategy = known.wanted.policy.rollout.strategy
+    return strategy != "on_delete" or known.wanted.restarts
+
+
+def _surges(known: ActualSet) -> bool:
+    """Whether a successor may be started beside a worker: by the budget, or where somebody asked for that."""
+    return _rolls(known) and bool(known.wanted.policy.rollout.max_surge.amount or known.wanted.at_once)
 
 
 def recount(known: ActualSet) -> Tally:

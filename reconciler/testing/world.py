@@ -193,11 +193,13 @@ class World(Stage):
         )
 
     def _steer(self) -> None:
-        """An operator pauses a rollout, or has failures forgotten."""
+        """An operator pauses a rollout, has everything of a set replaced at once, or has failures forgotten."""
         name = self.operator.choice(sorted(self._specs))
-        if happens(self.operator, 50):
-            self.say("paused:", name)
-            self.engine.override(added(self.engine.overrides, Paused(name)), self.clock.now)
+        if happens(self.operator, 65):
+            self._serial += 1
+            asked = Paused(name) if happens(self.operator, 50) else RestartAsked(name, self._serial, at_once=True)
+            self.say("asked:", asked)
+            self.engine.override(added(self.engine.overrides, asked), self.clock.now)
         elif name in self.engine.actual.sets:
             self.say("reset:", name)
             self.engine.reset(name, list(self.engine.actual.sets[name].by_key), self.clock.now)

@@ -20,6 +20,9 @@ SPECS = "specs"
 
 VARIABLE = "RECONCILER_STATE_DIR"
 
+START_ONE = "start one with `reconciler --watch DIR`, or name its specs with --specs DIR"
+"""What to do where no controller runs."""
+
 _TIMEOUT = 10.0  # seconds that the controller may keep silent
 _BROKEN_PIPE, _INTERRUPTED = 141, 130  # as a shell shows a death by these signals
 
@@ -111,7 +114,7 @@ def _as_failure(error: Exception) -> Failure:
     if isinstance(error, Refused):
         return Failure(error.message, error.hint)
     if isinstance(error, NoController):
-        return Failure(str(error), "start one with `reconciler --watch DIR`, or name its specs with --specs DIR")
+        return Failure(str(error), START_ONE)
     if isinstance(error, ClientError):
         return Failure(str(error), "ask `reconciler status` whether it still runs")
     if isinstance(error, OSError):

@@ -1,13 +1,12 @@
 """Changes to the spec files: what they would come to, and making them.
 
-Rule: a plan is made of the specs in force and of the files given, and of nothing else. Its token stands for both, so
-that `apply --if-plan` does what was seen or nothing.
+Rule: a plan is made of nothing but the specs in force, the overrides laid over them, and the files given.
+Its token stands for all of them, so that `apply --if-plan` does what was seen or nothing.
 """
 
 import sys
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,26 +14,10 @@ from reconciler.client import Client
 from reconciler.verbs import planning
 from reconciler.verbs.base import Failure, Place, Verb
 from reconciler.verbs.completion import Name
-from reconciler.verbs.printing import FORMS, shown
+from reconciler.verbs.printing import form_option, shown
 from reconciler.verbs.waiting import settle, timeout_option, until_gone, wait_options
 
-if TYPE_CHECKING:
-    from reconciler.core.spec import SetSpec
-    from reconciler.sources.comparing import SetChange
-
-_DONE: Mapping[str, str] = {"added": "created", "changed": "changed"}
-
 paths_argument = click.argument("paths", nargs=-1, metavar="[DIR|FILE...]")
-form_option = click.option(
-    "-o",
-    "--output",
-    "--format",
-    "form",
-    type=click.Choice(FORMS),
-    default="table",
-    show_default=True,
-    help="How it is printed.",
-)
 
 
 @click.command(cls=Verb, error_code=2)
@@ -82,7 +65,8 @@ def apply(  # noqa: PLR0913  one parameter for each option
 
     Where no controller runs, they are there for the next one.
     """
-    from reconciler.verbs.committing import commit, watched  # noqa: PLC0415  this reads specs
+    from reconciler.sources import comparing  # noqa: PLC0415  this reads specs
+    from reconciler.verbs.committing import commit, watched  # noqa: PLC0415  likewise
     from reconciler.verbs.gathering import gathered, loaded  # noqa: PLC0415  likewise
 
     files = gathered(paths, name)
@@ -96,14 +80,17 @@ def apply(  # noqa: PLR0913  one parameter for each option
             for set_name in given:
                 click.echo(f"{shown(set_name)} written; no controller runs")
             return
-        changes = _checked(client, given, token)
-        before = {row["name"]: row["generation"] for row in client.stream("sets") if row["name"] in changes}
-        commit(client, where, files)
-        for set_name in given:
-            done = _DONE[changes[set_name].kind] if set_name in changes else "unchanged"
+        serial = None if token is None else client.call("specs")["serial"]  # what comes after it is refused
+        live = planning.in_force(client)
+        if token is not None and comparing.token(live.specs, given, live.overrides) != token:
+            raise Failure("this is not what was planned any more; nothing was changed", "look at `plan` again")
+        commit(client, where, files, serial)
+        for set_name, spec in given.items():
+            before = live.specs.get(set_name)
+            done = "created" if before is None else "unchanged" if before == spec else "changed"
             click.echo(f"{shown(set_name)} {done}")
         if wait:
-            settle(client, list(given), timeout, beyond=before)
+            settle(client, list(given), timeout)
 
 
 @click.command(cls=Verb)
@@ -124,17 +111,6 @@ def delete(place: Place, names: tuple[str, ...], timeout: float | None, *, wait:
             click.echo(f"{shown(name)} deleted")
         if wait and where.running:
             until_gone(client, sorted(chosen), timeout)
-
-
-def _checked(client: Client, given: "Mapping[str, SetSpec]", token: str | None) -> "Mapping[str, SetChange]":
-    """What these specs would change, by set, if that is what was planned. Raises Failure if it is not."""
-    from reconciler.sources import comparing  # noqa: PLC0415  this reads specs
-
-    live = planning.live_specs(client)
-    if token is not None and comparing.token(live, given) != token:
-        raise Failure("this is not what was planned any more; nothing was changed", "look at `plan` again")
-    known = {name: spec for name, spec in live.items() if name in given}
-    return {change.name: change for change in comparing.compare(known, given)}
 
 
 def _matching(client: Client, pattern: str, by_name: Mapping[str, list[str]], *, running: bool) -> list[str]:

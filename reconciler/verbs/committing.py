@@ -45,15 +45,17 @@ def watched(client: Client, place: Place) -> Watched:
     return Watched(directory, running=True)
 
 
-def commit(client: Client, where: Watched, files: Mapping[str, bytes | None]) -> None:
-    """Write these contents of spec files, and remove those that are None; all or nothing. Raises Failure."""
+def commit(client: Client, where: Watched, files: Mapping[str, bytes | None], serial: int | None = None) -> None:
+    """Write these contents of spec files, and remove those that are None; all or nothing. A controller has read them
+    then. With a `serial` it refuses if its specs are others since. Raises Failure.
+    """
     try:
         with writing.stage(where.directory, files) as staged:
             if not where.running:
                 staged.commit()
                 return
             try:
-                client.call("commit", changes=staged.changes)
+                client.call("commit", changes=staged.changes, **({} if serial is None else {"serial": serial}))
             except ValueError:
                 raise Failure(f"{len(files)} files are too many for one transaction", "take fewer at a time") from None
     except writing.StagingError as error:

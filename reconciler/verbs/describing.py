@@ -13,26 +13,25 @@ import click
 from reconciler.verbs.base import Place, Verb
 from reconciler.verbs.completion import Name
 from reconciler.verbs.getting import phase_of, state_of
-from reconciler.verbs.printing import Column, Screen, Sheet, duration, painted, screen, show_data, shown
+from reconciler.verbs.printing import Column, Screen, Sheet, duration, form_option, painted, show_lines, shown
 from reconciler.verbs.reading import event_lines, explained
 
 
 @click.command(cls=Verb)
 @click.argument("name", type=Name(), metavar="KEY-OR-SET")
-@click.option(
-    "-o", "--output", "form", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
-)
+@form_option
 @click.pass_obj
 def describe(place: Place, name: str, form: str) -> None:
     """Show all that is known of a set, a worker, or a file that was refused."""
     with place.client() as client:
         told = client.call("describe", name=name)
-    if form != "table":
-        show_data(form, told)
-        return
-    here = screen()
-    for line in _KINDS[told["kind"]](told, here):
-        click.echo(line, color=here.colours)
+    show_lines(form, lambda here: _KINDS[told["kind"]](told, here), told, [_name_of(told)])
+
+
+def _name_of(told: Mapping[str, Any]) -> str:
+    if told["kind"] == "set":
+        return str(told["status"]["name"])
+    return str(told["key" if told["kind"] == "worker" else "file"])
 
 
 def _file(told: Mapping[str, Any], here: Screen) -> Iterator[str]:

@@ -20,7 +20,7 @@ from reconciler.verbs.printing import shown
 
 @click.command(cls=Verb)
 @click.argument("names", nargs=-1, required=True, type=Name(), metavar="KEY-OR-SET...")
-@click.option("-f", "--follow", is_flag=True, help="Go on with each new line, until ^C.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with each new line, of new workers too, until ^C.")
 @click.option("--since", type=Duration(), help="Only what was written in the last 10m, say.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 @click.option("--previous", is_flag=True, help="Only what the incarnation before the last one wrote.")
@@ -30,15 +30,24 @@ def logs(  # noqa: PLR0913  one parameter for each option
 ) -> None:
     """Show what workers wrote into their files; lines of several are merged by time, each after its key."""
     from reconciler.output import rendering  # noqa: PLC0415  as late as can be
-    from reconciler.output.reading import lines_of  # noqa: PLC0415
 
     directory, keys = _sought(place, names)
     if not os.path.isdir(directory):  # noqa: PTH112  nobody wrote anything, and nobody will
         return
     terminal, colours = os.isatty(1), rendering.colours_on(1)
     out = sys.stdout.buffer
-    for line in lines_of(directory, keys, since=ago(since), tail=tail, previous=previous, follow=follow):
-        prefix = rendering.prefix_of(line.key, colours=colours) if len(keys) > 1 else b""
+    if follow and not previous:
+        from reconciler.verbs.tailing import followed  # noqa: PLC0415  as late as can be
+
+        lines = followed(directory, keys, lambda key: _is_asked_for(key, names), since=ago(since), tail=tail)
+    else:
+        from reconciler.output.reading import lines_of  # noqa: PLC0415  likewise
+
+        lines = lines_of(directory, keys, since=ago(since), tail=tail, previous=previous)
+    several = set(keys)
+    for line in lines:
+        several.add(line.key)
+        prefix = rendering.prefix_of(line.key, colours=colours) if len(several) > 1 else b""
         out.write(prefix + (rendering.neutral(line.data) if terminal else line.data) + b"\n")
         if follow:
             out.flush()
@@ -78,6 +87,10 @@ def _keys_of(name: str, written: Sequence[str], client: Client | None) -> set[st
     if not found:
         raise Failure(f"nothing by the name {name!r} wrote into a file", "no controller runs that could know more")
     return found
+
+
+def _is_asked_for(key: str, names: Sequence[str]) -> bool:
+    return any(_is_meant(key, name) for name in names)
 
 
 def _is_meant(key: str, name: str) -> bool:

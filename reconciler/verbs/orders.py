@@ -1,7 +1,7 @@
 """The orders to workers and to the controller: each edits what is wanted, and the plan acts on it.
 
-Rule: what was asked for is printed, a line for each worker or set. What comes of it is shown by `get`, or waited for
-with `--wait`.
+Rule: what is done is printed, a line for each worker or set that is meant. What comes of it is shown by `get`, or
+waited for with `--wait`.
 """
 
 from collections.abc import Mapping
@@ -24,6 +24,16 @@ _SAID: Mapping[str, str] = {
     "reset": "will be tried now",
 }
 
+_AS_IT_IS: Mapping[str, Mapping[str, str]] = {
+    "start": {"Running": "runs already"},
+    "reset": {
+        "Running": "runs; its failures are forgotten",
+        "Succeeded": "has succeeded; `start` runs it again",
+        "Stopped": "is kept down; `start` ends that",
+    },
+}
+"""What is said instead of a worker that is in such a phase when the order comes."""
+
 names_argument = click.argument("names", nargs=-1, required=True, type=Name(), metavar="KEY-OR-SET...")
 
 
@@ -43,13 +53,13 @@ def scale(  # noqa: PLR0913  one parameter for each option
         for pattern, count in asked:
             found = [row["name"] for row in client.stream("sets", names=[pattern])]
             sizes |= dict.fromkeys(found or [pattern], count)
-        before = _written(client, place, sizes) if write else {}
+        written = _written(client, place, sizes) if write else ()
         for name, count in sizes.items():
-            if name not in before:
+            if name not in written:
                 warn(client.call("scale", set=name, replicas=count))
             click.echo(f"{shown(name)} scaled to {count}{', in its file' if write else ''}")
         if wait:
-            settle(client, list(sizes), timeout, beyond=before)
+            settle(client, list(sizes), timeout)
 
 
 @click.command(cls=Verb)
@@ -58,7 +68,7 @@ def scale(  # noqa: PLR0913  one parameter for each option
 @click.pass_obj
 def stop(place: Place, names: tuple[str, ...], timeout: float | None, *, wait: bool) -> None:
     """Stop workers, and keep them down until `start`, also when the controller is started again."""
-    _order(place, "stop", names, timeout, wait=wait)
+    _change(place, "stop", names, timeout, wait=wait)
 
 
 @click.command(cls=Verb)
@@ -66,8 +76,8 @@ def stop(place: Place, names: tuple[str, ...], timeout: float | None, *, wait: b
 @wait_options
 @click.pass_obj
 def start(place: Place, names: tuple[str, ...], timeout: float | None, *, wait: bool) -> None:
-    """Take back `stop`, and try workers that failed now."""
-    _order(place, "start", names, timeout, wait=wait)
+    """Take back `stop`, try workers that failed now, and run those that succeeded again."""
+    _change(place, "start", names, timeout, wait=wait)
 
 
 @click.command(cls=Verb)
@@ -77,7 +87,7 @@ def start(place: Place, names: tuple[str, ...], timeout: float | None, *, wait: 
 @click.pass_obj
 def restart(place: Place, names: tuple[str, ...], timeout: float | None, *, now: bool, wait: bool) -> None:
     """Replace workers by new ones, one after the other as the rollout budget of their set says."""
-    _order(place, "restart", names, timeout, wait=wait, now=now)
+    _change(place, "restart", names, timeout, wait=wait, now=now)
 
 
 @click.command(cls=Verb)
@@ -86,7 +96,7 @@ def restart(place: Place, names: tuple[str, ...], timeout: float | None, *, now:
 @click.pass_obj
 def reset(place: Place, names: tuple[str, ...], timeout: float | None, *, wait: bool) -> None:
     """Forget that workers failed, and how often, and try them now."""
-    _order(place, "reset", names, timeout, wait=wait)
+    _change(place, "reset", names, timeout, wait=wait)
 
 
 @click.command(cls=Verb)
@@ -96,8 +106,7 @@ def reset(place: Place, names: tuple[str, ...], timeout: float | None, *, wait: 
 def signal(place: Place, names: tuple[str, ...], signal: str) -> None:
     """Send a signal, such as HUP, to the processes of workers."""
     with place.client() as client:
-        for key in client.call("signal", names=names, signal=signal)["keys"]:
-            click.echo(f"{shown(key)} was sent {shown(signal.upper())}")
+        _order(client, "signal", names, f"was sent {shown(signal.upper())}", signal=signal)
 
 
 @click.command(cls=Verb)
@@ -128,15 +137,24 @@ def warn(done: Mapping[str, Any]) -> None:
         click.echo(f"warning: {shown(done['warning'])}", err=True)
 
 
-def _order(place: Place, verb: str, names: tuple[str, ...], timeout: float | None, *, wait: bool, **args: Any) -> None:
-    """Give an order to workers, and say so."""
+def _change(place: Place, verb: str, names: tuple[str, ...], timeout: float | None, *, wait: bool, **args: Any) -> None:
+    """Give an order, and wait for its outcome where that is wished for."""
     with place.client() as client:
-        done = client.call(verb, names=names, **args)
-        for key in done["keys"]:
-            click.echo(f"{shown(key)} {_SAID[verb]}")
-        warn(done)
+        _order(client, verb, names, _SAID[verb], **args)
         if wait:
             settle(client, sorted({row["set"] for row in client.stream("get", names=names)}), timeout)
+
+
+def _order(client: Client, verb: str, names: tuple[str, ...], said: str, **args: Any) -> None:
+    """Give an order to workers, and say what is done with each of them."""
+    as_it_is, phases = _AS_IT_IS.get(verb, {}), {}
+    if as_it_is:
+        rows = client.stream("get", names=names)
+        phases = {worker["key"]: worker["phase"] for row in rows for worker in row["workers"]}
+    for item in client.stream(verb, names=names, **args):
+        if "key" in item:
+            click.echo(f"{shown(item['key'])} {as_it_is.get(phases.get(item['key'], ''), said)}")
+        warn(item)
 
 
 def _size(text: str, replicas: int | None) -> tuple[str, int]:
@@ -149,15 +167,15 @@ def _size(text: str, replicas: int | None) -> tuple[str, int]:
     return name, int(count) if equals else replicas or 0
 
 
-def _written(client: Client, place: Place, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Put sizes into the files of these sets, all at once; the generations that those had whose file is another now."""
+def _written(client: Client, place: Place, sizes: Mapping[str, int]) -> set[str]:
+    """Put sizes into the files of these sets, all at once; those whose file is another now."""
     from reconciler.sources.writing import edited  # noqa: PLC0415  this reads specs
     from reconciler.verbs.committing import commit, watched  # noqa: PLC0415  likewise
     from reconciler.verbs.gathering import gathered  # noqa: PLC0415  likewise
 
     rows = {row["name"]: row for row in client.stream("sets")}
     files: dict[str, bytes | None] = {}
-    before = {}
+    written = set()
     for name, count in sizes.items():
         path = rows[name]["file"] if name in rows else None
         if path is None:
@@ -169,10 +187,10 @@ def _written(client: Client, place: Place, sizes: Mapping[str, int]) -> dict[str
             raise Failure(str(error), "nothing was changed") from None
         if new != data:
             files[file] = new
-            before[name] = rows[name]["generation"]
+            written.add(name)
     if files:
         commit(client, watched(client, place), files)
-    return before
+    return written
 
 
 def _until_ended(client: Client) -> None:

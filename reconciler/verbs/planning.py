@@ -1,6 +1,7 @@
 """What changed files would come to, and how that is shown.
 
-Rule: a relative `cwd` is judged as if the files were in the watched directory already, wherever they are now.
+Rule: what is planned is what would be run, so that an operator's overrides are laid over both sides. A relative `cwd`
+is judged as if the files were in the watched directory already, wherever they are now.
 """
 
 import json
@@ -16,7 +17,7 @@ from reconciler.verbs.base import Place
 from reconciler.verbs.printing import Cell, Column, painted, screen, show, show_data, shown
 
 if TYPE_CHECKING:
-    from reconciler.core.spec import SetSpec
+    from reconciler.core.spec import SetSpec, WorkerSet
     from reconciler.sources.comparing import FieldChange, SetChange
 
 Row = Mapping[str, Any]
@@ -45,8 +46,16 @@ class Planned(NamedTuple):
     stays: Sequence[str] = ()
 
 
+class Live(NamedTuple):
+    """The specs in force by set, as their files say them, and the overrides that are laid over them, as plain data."""
+
+    specs: "Mapping[str, SetSpec]"
+    overrides: Sequence[Row]
+
+
 def planned(place: Place, paths: Sequence[str]) -> Planned:
     """What comes of these files, or of a whole directory. Raises Failure for bad files, and as the client does."""
+    from reconciler.core.spec import expand  # noqa: PLC0415  as late as can be
     from reconciler.sources.comparing import compare, token  # noqa: PLC0415  this reads specs
     from reconciler.verbs.gathering import gathered, loaded  # noqa: PLC0415  likewise
 
@@ -54,22 +63,27 @@ def planned(place: Place, paths: Sequence[str]) -> Planned:
     if directory is None:
         home = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else place.specs or "."  # noqa: PTH112
         specs = loaded(gathered(paths or [home]), os.path.abspath(home))  # noqa: PTH100
-        return Planned(specs, compare({}, specs))
+        return Planned(specs, compare({}, {name: expand(spec) for name, spec in specs.items()}))
     specs = loaded(gathered(paths or [directory]), directory)
     with place.client() as client:
-        live = live_specs(client)
+        live = in_force(client)
     whole = not paths or (len(paths) == 1 and os.path.isdir(paths[0]))  # noqa: PTH112
-    before = live if whole else {name: spec for name, spec in live.items() if name in specs}
-    changes = compare(before, specs)
+    changes = compare(*_overridden(live, specs if whole else {**live.specs, **specs}))
     stays = [change.name for change in changes if change.after is None] if paths else []
-    return Planned(specs, changes, token(live, specs), stays)
+    return Planned(specs, changes, token(live.specs, specs, live.overrides), stays)
 
 
-def live_specs(client: Client) -> "dict[str, SetSpec]":
-    """The specs that are in force, as their files say them, by set."""
+def in_force(client: Client) -> Live:
+    """What a controller runs by at this moment."""
     from reconciler.sources.dumping import restore  # noqa: PLC0415  this reads specs
 
-    return {item["name"]: restore(item["name"], item["spec"]) for item in client.stream("specs")}
+    specs = {}
+    for item in client.stream("specs"):
+        name, data = item["name"], item["spec"]
+        spec = _of_file(name, item["file"]) if data is None else restore(name, data)
+        if spec is not None:
+            specs[name] = spec
+    return Live(specs, list(client.stream("overrides")))
 
 
 def from_nothing(found: Planned) -> list[Row]:
@@ -131,6 +145,28 @@ def show_values(form: str, found: Planned) -> None:
                     line = f"  {sign} {field.path} = {json.dumps(value, ensure_ascii=False)}"
                     click.echo(painted(shown(line), colour, colours), color=colours)
     click.echo(_summary(found.changes))
+
+
+def _overridden(live: Live, planned: "Mapping[str, SetSpec]") -> "Sequence[Mapping[str, WorkerSet]]":
+    """What is wanted by the one and would be by the other, with the overrides that hold then."""
+    from reconciler.core.override import apply, still_meant  # noqa: PLC0415  this reads specs
+    from reconciler.core.spec import expand  # noqa: PLC0415  likewise
+    from reconciler.state.store import as_override  # noqa: PLC0415  likewise
+
+    overrides = tuple(map(as_override, live.overrides))
+    before, after = ({name: expand(spec) for name, spec in side.items()} for side in (live.specs, planned))
+    return apply(before, overrides), apply(after, still_meant(overrides, before, after))
+
+
+def _of_file(name: str, path: str) -> "SetSpec | None":
+    """A spec that is too long for a frame, from its file; None if that is bad by now."""
+    from reconciler.core.spec import SetSpec  # noqa: PLC0415  this reads specs
+    from reconciler.sources.loading import load  # noqa: PLC0415  likewise
+    from reconciler.verbs.gathering import gathered  # noqa: PLC0415  likewise
+
+    ((file, data),) = gathered([path]).items()
+    found = load(name, file, data, os.path.dirname(path))  # noqa: PTH120
+    return found if isinstance(found, SetSpec) else None
 
 
 def _asked(place: Place, paths: Sequence[str]) -> tuple[Place, str | None]:

@@ -20,8 +20,16 @@ _LEAST = 8  # characters that are left of a column that is cut
 _ESCAPE = re.compile(r"(\x1b\[[0-9;]*m)")
 
 form_option = click.option(
-    "-o", "--output", "form", type=click.Choice(FORMS), default="table", show_default=True, help="How it is printed."
+    "-o",
+    "--output",
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    default="table",
+    show_default=True,
+    help="How it is printed.",
 )
+"""For verbs that print objects. What is no table is printed by `show_lines`."""
 
 
 class Cell(NamedTuple):
@@ -72,6 +80,18 @@ def show(form: str, objects: Sequence[Mapping[str, Any]], columns: Sequence[Colu
             click.echo(line, color=here.colours)
     else:
         show_data(form, list(objects))
+
+
+def show_lines(form: str, lines: Callable[[Screen], Iterable[str]], value: Any, names: Iterable[str]) -> None:
+    """Print what is told in lines rather than in a table, or its plain data, or its names, in the chosen form."""
+    if form == "name":
+        lines, form = (lambda _: dict.fromkeys(map(shown, names))), "wide"
+    if form not in ("table", "wide"):
+        show_data(form, value)
+        return
+    here = screen()
+    for line in lines(here if form == "table" else here._replace(width=None)):
+        click.echo(line, color=here.colours)
 
 
 def show_data(form: str, value: Any) -> None:

@@ -12,16 +12,17 @@ from typing import Any
 import click
 
 from reconciler.client import Client, NoController
-from reconciler.verbs.base import Failure, Place, Verb
+from reconciler.verbs.base import START_ONE, Failure, Place, Verb
 from reconciler.verbs.completion import Name
 from reconciler.verbs.durations import Duration, ago
 from reconciler.verbs.printing import (
     Screen,
     as_yaml,
     duration,
+    form_option,
     painted,
     screen,
-    show_data,
+    show_lines,
     shown,
     wrapped,
 )
@@ -35,9 +36,7 @@ _MONTH, _SECOND = 5, 19  # where they stand in an ISO timestamp
 
 
 @click.command(cls=Verb)
-@click.option(
-    "-o", "--output", "form", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
-)
+@form_option
 @click.pass_obj
 def status(place: Place, form: str) -> None:
     """Show how the controller does; exit 0 if all is up to date and ready, 3 if not, 4 without a controller."""
@@ -45,33 +44,21 @@ def status(place: Place, form: str) -> None:
         with place.client() as client:
             told = client.call("status")
     except NoController as error:
-        hint = "start one with `reconciler --watch DIR`, or name its specs with --specs DIR"
-        raise Failure(str(error), hint, NO_CONTROLLER) from error
+        raise Failure(str(error), START_ONE, NO_CONTROLLER) from error
     well = told["converged"] and not told["stopping"]
-    if form == "table":
-        for line in _health(told, well=well):
-            click.echo(line)
-    else:
-        show_data(form, told)
+    show_lines(form, lambda here: _health(told, here, well=well), told, [str(told["state_dir"])])
     sys.exit(0 if well else NOT_READY)
 
 
 @click.command(cls=Verb)
 @click.argument("names", nargs=-1, required=True, type=Name(), metavar="KEY-OR-SET...")
-@click.option(
-    "-o", "--output", "form", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
-)
+@form_option
 @click.pass_obj
 def explain(place: Place, names: Sequence[str], form: str) -> None:
     """Say what would be done now with these workers, and by which rule."""
     with place.client() as client:
         told = list(client.stream("explain", names=names))
-    if form != "table":
-        show_data(form, told)
-        return
-    here = screen()
-    for line in explained(told, here, time.monotonic()):
-        click.echo(line, color=here.colours)
+    show_lines(form, lambda here: explained(told, here, time.monotonic()), told, [one["key"] for one in told])
 
 
 def explained(told: Sequence[Mapping[str, Any]], here: Screen, now: float) -> Iterator[str]:
@@ -89,21 +76,21 @@ def explained(told: Sequence[Mapping[str, Any]], here: Screen, now: float) -> It
 @click.option("--key", "keys", multiple=True, type=Name(), metavar="KEY", help="Only of this worker or set.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each new event, until ^C.")
 @click.option("--since", type=Duration(), help="Only those of the last 10m, say.")
-@click.option(
-    "-o", "--output", "form", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
-)
+@form_option
 @click.pass_obj
 def events(  # noqa: PLR0913  one parameter for each option
     place: Place, names: Sequence[str], keys: Sequence[str], since: float | None, form: str, *, follow: bool
 ) -> None:
     """Show what happened, as far as the controller remembers: a line for each event, the oldest first."""
-    here = screen()
+    here = screen() if form == "table" else screen()._replace(width=None)
     with place.client(timeout=None if follow else 10.0) as client:
         for told in _events(client, [*names, *keys], ago(since), follow=follow):
             if form == "json":
                 click.echo(json.dumps(told))
             elif form == "yaml":
                 click.echo(f"---\n{as_yaml(told)}", nl=False)
+            elif form == "name":
+                click.echo(told.get("event", "missed"))
             elif "missed" in told:
                 click.echo(f"({told['missed']} events are forgotten here)")
             else:
@@ -112,10 +99,13 @@ def events(  # noqa: PLR0913  one parameter for each option
 
 
 def _events(client: Client, names: Sequence[str], since: float | None, *, follow: bool) -> Iterator[Mapping[str, Any]]:
-    """Their fields; exit 1 in the end if there are none by that name."""
-    if names and not follow:
-        list(client.stream("get", names=names))  # a name that means nothing is refused
-    return client.stream("events", names=names, since=since, follow=follow)
+    """Their fields. A name of which nothing is remembered, and that means nothing now, is refused in the end."""
+    nothing = True
+    for told in client.stream("events", names=names, since=since, follow=follow):
+        nothing = False
+        yield told
+    if names and nothing:
+        list(client.stream("get", names=names))
 
 
 def event_lines(told: Mapping[str, Any], here: Screen) -> Iterator[str]:
@@ -141,8 +131,7 @@ def _fact(value: Any) -> str:
     return shown(text) if text and " " not in text else json.dumps(text) if isinstance(value, str) else text
 
 
-def _health(told: Mapping[str, Any], *, well: bool) -> Iterator[str]:
-    here = screen()
+def _health(told: Mapping[str, Any], here: Screen, *, well: bool) -> Iterator[str]:
     state = "stopping" if told["stopping"] else "all is up to date and ready" if well else "not all is ready"
     facts = {
         "state": painted(state, "green" if well else "yellow", here.colours),

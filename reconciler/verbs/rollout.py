@@ -15,7 +15,7 @@ from reconciler.verbs.printing import Cell, Column, form_option, show, shown
 from reconciler.verbs.waiting import settle, timeout_option, wait_options
 
 if TYPE_CHECKING:
-    from reconciler.core.spec import SetSpec
+    from reconciler.core.spec import WorkerSet
 
 _REVISIONS = (
     Column("REVISION", lambda row: str(row["revision"])),
@@ -39,8 +39,8 @@ def rollout() -> None:
 def status(place: Place, name: str, timeout: float | None) -> None:
     """Wait until all workers run what is wanted, and show how far it is; exit 1 where the rollout stalled or failed."""
     with place.client() as client:
-        settle(client, [name], timeout, lines=True)
-    click.echo(f"{shown(name)} is rolled out")
+        done = settle(client, [name], timeout, lines=True)
+    click.echo(f"{shown(name)} is rolled out" if done else f"{shown(name)} is rolled out as its workers end")
 
 
 @rollout.command(cls=Verb)
@@ -94,12 +94,13 @@ def history(place: Place, name: str, form: str) -> None:
 
 def _compared(name: str, revisions: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """The revisions, each with the settings in which it differs from the one before."""
-    from reconciler.sources.comparing import compare  # noqa: PLC0415  this reads specs
+    from reconciler.core.spec import expand  # noqa: PLC0415  this reads specs
+    from reconciler.sources.comparing import compare  # noqa: PLC0415  likewise
     from reconciler.sources.dumping import restore  # noqa: PLC0415  likewise
 
-    before: dict[str, SetSpec] = {}
+    before: dict[str, WorkerSet] = {}
     for row in revisions:
-        spec = {name: restore(name, row["spec"])}
-        changes = compare(before, spec) if before else ()
+        spec = {} if row["spec"] is None else {name: expand(restore(name, row["spec"]))}  # it may be too long for us
+        changes = compare(before, spec) if before and spec else ()
         before = spec
         yield {**row, "changed": [field.path for change in changes for field in change.fields]}

@@ -25,6 +25,7 @@ import attrs
 
 MEGABYTE = 1_000_000
 DEATHS = 10
+PATIENCE = 300  # seconds
 SUBJECTS = ("reconciler", "supervisord")
 
 WORKER = """
@@ -70,24 +71,22 @@ class Report:
     cpu: float
 
 
-def start(subject: str, place: str, files: int, command: list[str]) -> subprocess.Popen[bytes]:
-    """Start the process that takes the output of this command, or goes on taking it if there is none."""
+def start(subject: str, place: str, files: int, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start the process that takes the output of a worker with these arguments, or goes on taking it without any."""
+    script = pathlib.Path(place, "worker.py")  # in a spec file its braces would be placeholders
+    script.write_text(WORKER)
+    command = [sys.executable, str(script), *arguments]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if subject == "reconciler":
         limits = f"[output]\nmax_size = {10 * MEGABYTE}\nmax_files = {files}\n"
-        once = (
-            f'command = {json.dumps(command or ["true"])}\nreplicas = {int(bool(command))}\nrestart.policy = "never"\n'
-        )
+        once = f'command = {json.dumps(command)}\nreplicas = {int(bool(arguments))}\nrestart.policy = "never"\n'
         specs = pathlib.Path(place, "specs")
         specs.mkdir(exist_ok=True)
         specs.joinpath("web.toml").write_text(once + limits)
         options = ["--watch", str(specs), "--state-dir", place, "--output", "file"]
         return subprocess.Popen([sys.executable, "-m", "reconciler", *options], **quiet)
     configuration = pathlib.Path(place, "supervisord.conf")
-    script = pathlib.Path(place, "worker.py")
-    script.write_text(command[2])
-    words = " ".join([command[0], str(script), *command[3:]])
-    configuration.write_text(CONFIGURATION.format(place=place, files=files, command=words))
+    configuration.write_text(CONFIGURATION.format(place=place, files=files, command=" ".join(command)))
     program = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
     return subprocess.Popen(program, **quiet)
 
@@ -103,19 +102,27 @@ def run(subject: str, lines: int, files: int, meanwhile: Callable[..., subproces
     with tempfile.TemporaryDirectory() as place:
         os.mkdir(f"{place}/output")
         told = pathlib.Path(place, "told")
-        taker = start(subject, place, files, [sys.executable, "-c", WORKER, str(lines), str(told)])
+        taker = start(subject, place, files, [str(lines), str(told)])
         taker = meanwhile(taker, subject, place, files, told)
-        while not told.exists():
-            time.sleep(0.01)
+        wait(told.exists)
         used = cpu(taker.pid)
         wrote, took, end = told.read_text().split(maxsplit=2)
         if subject == "reconciler":
-            while any(pathlib.Path(place, "output").glob(".*.fifo")):
-                time.sleep(0.01)  # what is still in the FIFO is taken before it is removed
+            # What is still in the FIFO is taken before it is removed.
+            wait(lambda: not any(pathlib.Path(place, "output").glob(".*.fifo")))
         taker.send_signal(signal.SIGTERM)
         taker.wait()
         found = sum(file.read_bytes().count(b"\n") for file in pathlib.Path(place, "output").glob("web-0.log*"))
         return Report(int(wrote), float(took), end, used), found
+
+
+def wait(done: Callable[[], bool]) -> None:
+    """Wait for something that comes about soon, unless the worker was never started."""
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the worker does not come to its end")
+        time.sleep(0.01)
 
 
 def leave_alone(taker: subprocess.Popen[bytes], *_: object) -> subprocess.Popen[bytes]:

@@ -135,6 +135,7 @@ def test_the_controller_goes_away(tmp_path, controller):
         controller.kill()
         with pytest.raises(NoAnswer, match="unknown"):
             next(following)
+        controller.wait()
         with pytest.raises(NoController):
             client.call("echo")
 

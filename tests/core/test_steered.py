@@ -6,7 +6,18 @@ from core.scene import Scene, restart, rolling, web
 
 from reconciler.core import conditions
 from reconciler.core.explain import RULES, explain
-from reconciler.core.override import Paused, RestartAsked, RolledBack, Scale, StayDown, drift, still_meant, without
+from reconciler.core.override import (
+    Paused,
+    RestartAsked,
+    RolledBack,
+    Scale,
+    StayDown,
+    added,
+    apply,
+    drift,
+    still_meant,
+    without,
+)
 from reconciler.core.spec import Rollout, expand
 
 
@@ -148,6 +159,39 @@ def test_a_restart_says_that_it_was_asked_for():
     assert reasons == {"Created", "RestartAsked"}
 
 
+def test_a_restart_now_is_over_when_it_is_done():
+    """All new workers are started beside the old ones, whatever the budget; a later edit keeps to the budget again."""
+    scene = Scene(web("v1", replicas=3))
+    scene.driver.on_start = lambda process: None
+    lay(scene, RestartAsked("web", 1, at_once=True))
+    assert scene.alive() == {"web-0": "v1 v1", "web-1": "v1 v1", "web-2": "v1 v1"}
+    for key in ("web-0", "web-1", "web-2"):
+        scene.answer(key)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1", "web-2": "v1"}
+    scene.edit(command=("v2",))
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1", "web-2": "v2"}
+
+
+def test_a_restart_that_was_asked_for_is_no_edit():
+    """With `on_delete` an edit waits until workers end by themselves; a restart that somebody asks for does not."""
+    scene = Scene(web("v1", replicas=2, rollout=rolling(strategy="on_delete")))
+    scene.asked()
+    lay(scene, RestartAsked("web", 1, "web-0"))
+    assert scene.asked() == ["stop web-0", "start web-0"]
+    scene.edit(command=("v2",))
+    assert scene.asked() == []
+
+
+def test_thousands_of_orders_are_laid_in_one_go():
+    """What it takes to lay orders for each of many workers grows with their number, and not with its square."""
+    wanted = {"web": expand(web(replicas=5000))}
+    orders = added((), *(StayDown("web", key) for key in wanted["web"].workers))
+    orders = added(orders, *(RestartAsked("web", 1, key) for key in wanted["web"].workers))
+    result = apply(wanted, orders)["web"]
+    assert (len(result.workers), len(result.down)) == (0, 5000)
+    assert len(drift("web", orders, wanted)) == 6
+
+
 # --------------------------------------------------------------------------------------------------------- roll back
 
 
@@ -182,8 +226,8 @@ def test_overrides_of_a_set_that_was_never_seen_wait():
 def test_only_what_is_meant_is_taken_back():
     """Taking back one for a worker leaves those of others, and one for a set takes those of its workers along."""
     overrides = (StayDown("web"), StayDown("web", "web-1"), StayDown("db"), Paused("web"))
-    assert without(overrides, StayDown, "web", "web-1") == (StayDown("web"), StayDown("db"), Paused("web"))
-    assert without(overrides, StayDown, "web") == (StayDown("db"), Paused("web"))
+    assert without(overrides, StayDown, [("web", "web-1")]) == (StayDown("web"), StayDown("db"), Paused("web"))
+    assert without(overrides, StayDown, [("web", None)]) == (StayDown("db"), Paused("web"))
 
 
 def test_drift_is_a_phrase_for_each_override():

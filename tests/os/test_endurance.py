@@ -62,3 +62,18 @@ def test_fifty_edits_leave_nothing(specs):
         exited = {told["uid"] for told in fleet.all("worker.exited")}
         assert len([told for told in fleet.all("worker.started") if told["uid"] not in exited]) == 3
         assert len(fleet.marked()) == 3
+
+
+def test_a_fast_crash_loop_leaves_no_fifos(tmp_path):
+    """However fast workers come and go, the descriptors for their output are few, and other sets are served."""
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    state = tmp_path / "state"
+    loop = {"replicas": 10, "restart": {"backoff": {"initial": "0s"}}}
+    drop(specs, "web", *sh("echo here; exec sleep 1000"))
+    with Fleet(specs, "--state-dir", str(state), "--output", "file") as fleet:
+        fleet.ready("web-0")
+        drop(specs, "loop", "true", **loop)
+        fleet.wait_for(3000, "worker.exited")
+        assert len(descriptors(fleet.pid)) < 200
+        assert (state / "output" / "web-0.log").read_text() == "here\n"

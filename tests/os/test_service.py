@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -172,7 +171,9 @@ def test_an_order_that_cannot_be_saved_holds_all_the_same(tmp_path):
     with Served(tmp_path) as fleet, fleet.open() as client:
         obstacle = fleet.state / ".overrides.json"
         obstacle.mkdir()
-        assert "could not be saved" in client.call("stop", names=["web"])["warning"]
+        told = list(client.stream("stop", names=["web"]))
+        assert told[0] == {"key": "web-0"}
+        assert "could not be saved" in told[1]["warning"]
         assert fleet.all("state.degraded", reason="NotSaved") or fleet.wait("state.degraded")
         fleet.until(lambda: fleet.all("worker.stopped"))
         assert phases(client) == {"web-0": "Stopped"}
@@ -249,7 +250,7 @@ def test_orders_are_carried_out(tmp_path):
         fleet.wait("worker.failed")
         pid = fleet.ready("web-0", "web-1")[0]
         with Client(str(fleet.state), timeout=PATIENCE) as client:
-            assert client.call("restart", names=["web-0"])["keys"] == ["web-0"]
+            assert list(client.stream("restart", names=["web-0"])) == [{"key": "web-0"}]
             fleet.wait("worker.ready", key="web-0")
             assert not alive(pid)
             client.call("reset", names=["bad"])
@@ -265,12 +266,49 @@ def test_orders_are_carried_out(tmp_path):
                 ("signal", {"names": ["web"], "signal": "NOPE"}, "BadRequest"),
                 ("commit", {"changes": [["../x", "web.toml"]]}, "Conflict"),
                 ("commit", {"changes": 7}, "Conflict"),
+                ("commit", {}, "BadRequest"),
+                ("commit", {"changes": [], "serial": 99}, "Conflict"),
                 ("gte", {}, "UnknownVerb"),
             ):
                 with pytest.raises(Refused) as refused:
                     client.call(verb, **args)
                 assert refused.value.code == code, (verb, args, refused.value)
                 assert refused.value.hint
+
+
+def test_more_than_a_frame_can_hold(tmp_path):
+    """Orders for thousands of workers, and specs that are as long as a file may be, break no verb."""
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    drop(specs, "many", *SLEEP, replicas=3000, suspend=True)
+    drop(specs, "long", *SLEEP, env={"TEXT": "é" * 12_000})
+    quotes = '"' * 40_000  # each is two characters in JSON
+    (specs / "longest.toml").write_text(f"command = ['sleep', '1000']\nenv.TEXT = '{quotes}'\n")
+    with Served(tmp_path) as fleet, fleet.open() as client:
+        assert {item["name"]: item["spec"] is None for item in client.stream("specs")} == {
+            "many": False,
+            "long": False,
+            "longest": True,
+        }
+        assert client.call("describe", name="long")["spec"]["env"] == {"TEXT": "***"}
+        with pytest.raises(Refused, match="suspend"):
+            client.call("start", names=["many"])
+        names = [f"many-{number}" for number in range(3000)]
+        with pytest.raises(Refused) as refused:
+            client.call("stop", names=names)
+        assert refused.value.code == "NotFound"
+
+
+def test_done_work_is_run_again(tmp_path):
+    """`start` runs a worker again that has done its work; `reset` does not."""
+    drop((tmp_path / "specs").mkdir() or tmp_path / "specs", "job", "true", restart={"policy": "on_failure"})
+    with Served(tmp_path) as fleet:
+        fleet.wait("worker.succeeded")
+        with Client(str(fleet.state), timeout=PATIENCE) as client:
+            client.call("reset", names=["job"])
+            client.call("start", names=["job"])
+            fleet.wait_for(2, "worker.succeeded")
+            assert len(fleet.all("worker.starting")) == 2
 
 
 def test_shutdown_is_answered(tmp_path):
@@ -284,17 +322,19 @@ def test_shutdown_is_answered(tmp_path):
         assert not (fleet.state / "control.sock").exists()
 
 
-def test_a_controller_goes_on_without_its_directory(tmp_path):
-    """When the state directory is deleted under a controller, its workers are kept as ever."""
-    drop((tmp_path / "specs").mkdir() or tmp_path / "specs", "web", *SLEEP)
+def test_a_directory_that_was_deleted_is_made_again(tmp_path):
+    """When the state directory is deleted under a controller, nothing stops, and soon it can be asked again."""
+    drop((tmp_path / "specs").mkdir() or tmp_path / "specs", "web", *SLEEP, replicas=2)
     with Served(tmp_path) as fleet, fleet.open() as client:
-        client.call("status")  # from now on it is connected
-        shutil.rmtree(fleet.state)
         client.call("stop", names=["web-0"])
-        client.call("start", names=["web-0"])
-        pid = fleet.wait("worker.ready", key="web-0")["pid"]
-        os.kill(pid, signal.SIGKILL)
-        fleet.wait("worker.ready", key="web-0")
+        fleet.state.rename(tmp_path / "away")
+        os.kill(fleet.ready("web-1"), signal.SIGKILL)
+        fleet.wait("state.degraded", reason="DirectoryGone")
+        fleet.wait("state.recovered")
+        assert fleet.state.stat().st_mode & 0o777 == 0o700
+        assert phases(Client(str(fleet.state)))["web-0"] == "Stopped"
+        assert "web-0" in (fleet.state / "overrides.json").read_text()
+        assert try_to_start(tmp_path, "--state-dir", str(fleet.state))[0] == 75
 
 
 # ------------------------------------------------------------------------------------------------------------ library

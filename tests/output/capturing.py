@@ -27,7 +27,8 @@ class Desk:
     def __init__(self, directory, output=PATCH):
         self.directory = str(directory)
         self.output = output
-        self.capture = Capture(self.directory, lambda _: self.output, "null")
+        self.names_of_sets = None
+        self.capture = Capture(self.directory, lambda _: self.output, "null", lambda: self.names_of_sets)
         self.told = []
         self.workers = []
         self.serial = 0

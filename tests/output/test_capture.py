@@ -160,7 +160,7 @@ COPIER = """
 import select, sys
 from reconciler.core.spec import Output
 from reconciler.output import Capture
-capture = Capture(sys.argv[1], lambda _: Output(mode="file", max_size=1 << 20, max_files=100), "file")
+capture = Capture(sys.argv[1], lambda _: Output(mode="file", max_size=1 << 20, max_files=100), "file", lambda: None)
 print("here", flush=True)
 while True:
     select.select([capture], [], [])
@@ -187,7 +187,7 @@ def test_deaths_of_the_controller_lose_nothing(tmp_path):
         copier.communicate()
         deaths += 1
     assert worker.poll() is None
-    desk.capture = Capture(desk.directory, lambda _: desk.output, "file")
+    desk.capture = Capture(desk.directory, lambda _: desk.output, "file", lambda: None)
     desk.pump_until_gone()
 
     assert worker.wait() == 0
@@ -548,3 +548,48 @@ def test_a_spawn_that_fails(desk):
 
     assert desk.names() == []
     assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+
+
+def test_a_line_begun_before_a_change_of_mode(desk):
+    """A line that was begun under `prefix` is shown so, however it ends, and its rest goes to the file."""
+    ours, theirs = os.pipe()
+    desk.output = Output(mode="prefix")
+    with stdout_to(theirs):
+        end = desk.write_end()
+        os.write(end, b"begun ")
+        desk.pump()
+        desk.output = PATCH
+        os.write(end, b"and ended\n")
+        desk.pump()
+        os.close(end)
+        desk.close()
+    os.close(theirs)
+
+    assert os.read(ours, 65536) == b"web-0 | begun \n"
+    assert desk.log() == b"and ended\n"
+    os.close(ours)
+
+
+# ----------------------------------------------------------------------------------------------------------- old files
+
+
+def test_files_of_sets_that_are_no_more(desk):
+    """Once it is known which sets there are, the old files of all others are removed, and nothing else is."""
+    kept = ["web-0", "young-0", "lives-0"]
+    for key in ("web-0", "gone-0", "gone-1", "lives-0", "young-0"):
+        for name in (f"{key}.log", f"{key}.log.1", f"{key}.idx", f"{key}.idx.1"):
+            path = Path(desk.directory, name)
+            path.touch()
+            if name != "young-0.log.1":
+                os.utime(path, (0, 0))
+    Path(desk.directory, "notes.log").touch()
+    os.utime(f"{desk.directory}/notes.log", (0, 0))
+    lives = desk.write_end("lives-0")
+    desk.capture.pump()
+    assert f"{desk.directory}/gone-0.log" in map(str, Path(desk.directory).iterdir())
+    desk.names_of_sets = {"web"}
+    desk.capture.pump()
+    os.close(lives)
+
+    found = {path.name for path in Path(desk.directory).iterdir() if not path.name.startswith(".")}
+    assert found == {"notes.log", *(f"{key}.{rest}" for key in kept for rest in ("log", "log.1", "idx", "idx.1"))}

@@ -6,15 +6,22 @@ import attrs
 from hypothesis import given
 from sources.test_dumping import tables
 
-from reconciler.core.spec import Budget, Command, Restart, Rollout, SetSpec, StartLimit, Stop
+from reconciler.core.override import Override, Paused, RestartAsked, Scale, StayDown, apply
+from reconciler.core.spec import Budget, Command, Restart, Rollout, SetSpec, StartLimit, Stop, WorkerSet, expand
 from reconciler.sources.comparing import HIDDEN, FieldChange, SetChange, compare, token
 
 WEB = SetSpec(name="web", command=("sleep", "1"), replicas=3, cwd="/srv", env={"TOKEN": "secret"})
 
 
-def change(**fields: Any) -> SetChange:
-    """What an edit of these fields of WEB comes to."""
-    (found,) = compare({"web": WEB}, {"web": attrs.evolve(WEB, **fields)})
+def wanted(*specs: SetSpec) -> dict[str, WorkerSet]:
+    """What these files ask for, by set."""
+    return {spec.name: expand(spec) for spec in specs}
+
+
+def change(*overrides: Override, **fields: Any) -> SetChange:
+    """What an edit of these fields of WEB comes to, with overrides in force all the while."""
+    sides = (apply(wanted(spec), overrides) for spec in (WEB, attrs.evolve(WEB, **fields)))
+    (found,) = compare(*sides)
     return found
 
 
@@ -26,9 +33,10 @@ def effect(found: SetChange) -> tuple[int, int, int]:
 @given(tables(SetSpec), tables(SetSpec))
 def test_a_change_is_what_differs(one: SetSpec, other: SetSpec) -> None:
     """Two specs have changes just where they are not equal, and the same the other way round."""
-    there, back = compare({"web": one}, {"web": other}), compare({"web": other}, {"web": one})
+    before, after = {"web": expand(one)}, {"web": expand(other)}
+    there, back = compare(before, after), compare(after, before)
     assert bool(there) == bool(back) == (one != other)
-    assert compare({"web": one}, {"web": one}) == ()
+    assert compare(before, before) == ()
     for found in there:
         assert found.fields
         turned = [attrs.evolve(field, before=field.after, after=field.before) for field in found.fields]
@@ -70,8 +78,19 @@ def test_how_many_workers() -> None:
     assert effect(change(replicas=5)) == (2, 0, 0)
     assert effect(change(replicas=1, cwd="/")) == (0, 2, 1)
     assert effect(change(suspend=True)) == (0, 3, 0)
-    assert effect(compare({}, {"web": WEB})[0]) == (3, 0, 0)
-    assert effect(compare({"web": WEB}, {})[0]) == (0, 3, 0)
+    assert effect(compare({}, wanted(WEB))[0]) == (3, 0, 0)
+    assert effect(compare(wanted(WEB), {})[0]) == (0, 3, 0)
+
+
+def test_what_is_laid_over() -> None:
+    """Only workers that are wanted are counted, and none is replaced while the rollout waits."""
+    assert effect(change(Scale("web", 2), cwd="/")) == (0, 0, 2)
+    assert effect(change(StayDown("web", "web-1"), cwd="/")) == (0, 0, 2)
+    assert effect(change(StayDown("web"), cwd="/", replicas=5)) == (0, 0, 0)
+    assert effect(change(RestartAsked("web", 1), cwd="/")) == (0, 0, 3)
+    assert effect(change(RestartAsked("web", 1), min_ready=1.0)) == (0, 0, 0)
+    assert effect(change(Paused("web"), cwd="/", replicas=4)) == (1, 0, 0)
+    assert effect(change(cwd="/", rollout=Rollout(strategy="on_delete"))) == (0, 0, 0)
 
 
 def test_the_environment_is_hidden() -> None:
@@ -81,7 +100,7 @@ def test_the_environment_is_hidden() -> None:
         FieldChange("env.TOKEN", HIDDEN, HIDDEN, restarts=True),
         FieldChange("env['a b']", None, HIDDEN, restarts=True),
     )
-    (gone,) = compare({"web": WEB}, {})
+    (gone,) = compare(wanted(WEB), {})
     assert FieldChange("env.TOKEN", HIDDEN, None, restarts=False) in gone.fields
     assert "secret" not in str([gone.fields, found.fields])
 
@@ -89,7 +108,7 @@ def test_the_environment_is_hidden() -> None:
 def test_new_and_gone_sets() -> None:
     """A set that is new, or goes, is told by what is not the default; sets come in the order of their starts."""
     first = SetSpec(name="zoo", command=("true",), order=-1)
-    found = compare({"web": WEB}, {"zoo": first, "api": attrs.evolve(WEB, name="api")})
+    found = compare(wanted(WEB), wanted(first, attrs.evolve(WEB, name="api")))
     assert [(each.name, each.kind) for each in found] == [("zoo", "added"), ("api", "added"), ("web", "removed")]
     assert [(field.path, field.before, field.after) for field in found[0].fields] == [
         ("command", None, ["true"]),
@@ -104,3 +123,4 @@ def test_a_token_is_of_one_plan(one: SetSpec, other: SetSpec) -> None:
     assert token(live, planned) == token(dict(reversed(live.items())), dict(planned))
     assert (token(live, planned) == token(live, {"web": one})) == (one == other)
     assert token(live, planned) != token({"db": WEB}, planned)
+    assert token(live, planned) != token(live, planned, [{"kind": "Paused", "set_name": "web"}])

@@ -348,6 +348,30 @@ def test_commit_of_what_was_not_staged(tmp_path: Path, change: Change, error: ty
     assert content(tmp_path).keys() == {STAGED, "api.toml", "README"}
 
 
+def test_commit_that_fails_in_the_middle(tmp_path: Path) -> None:
+    """When a change fails after others were made, these are taken back: each file is the one that it was."""
+    for name in ("api.toml", "old.toml"):
+        (tmp_path / name).write_bytes(GOOD)
+    inode = (tmp_path / "api.toml").stat().st_ino
+    with stage(str(tmp_path), {"api.toml": GOOD + b"#", "new.toml": GOOD, "old.toml": None}) as staged:
+        with pytest.raises(FileNotFoundError):
+            commit(staged.directory, [*staged.changes, (None, "old.toml")])  # which is gone by then
+        staged.discard()
+    assert content(tmp_path) == {"api.toml": GOOD, "old.toml": GOOD}
+    assert (tmp_path / "api.toml").stat().st_ino == inode
+
+
+def test_commit_over_a_directory(tmp_path: Path) -> None:
+    """A directory that was made in the place of a staged file meanwhile refuses them all."""
+    (tmp_path / "api.toml").write_bytes(GOOD)
+    with stage(str(tmp_path), {"api.toml": GOOD + b"#", "web.toml": GOOD}) as staged:
+        (tmp_path / "web.toml").mkdir()
+        with pytest.raises(IsADirectoryError):
+            staged.commit()
+    assert (tmp_path / "api.toml").read_bytes() == GOOD
+    assert os.listdir(tmp_path / "web.toml") == []
+
+
 def test_watched_directory(desk: Desk) -> None:
     """Who watches the directory sees nothing of a stage, and of a commit each file as a whole."""
     desk.write("web.toml")

@@ -1,6 +1,7 @@
 """Planning and making changes to the spec files of a real controller."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,44 @@ def test_apply_what_was_planned(fleet, wanted):
     fleet.drop("db", *SLEEP)
     fleet.wait("spec.changed", name="db")
     assert fleet.ask("apply", wanted, "--if-plan", token) == ["job created", "web changed"]
+
+
+def test_a_plan_with_overrides(fleet, wanted):
+    """A plan is of what would really be run: a size that was asked for, and what must stay down, are part of it."""
+    fleet.ask("scale", "web=1", "--wait")
+    assert fleet.ask("plan")[0] == "no changes"
+    (shown,) = as_json(fleet.ask("plan", wanted / "web.toml", "-o", "json", code=1))["changes"]
+    assert (shown["starts"], shown["stops"], shown["replaces"]) == (2, 0, 1)
+    fleet.ask("stop", "web-0", "--wait")
+    found = as_json(fleet.ask("diff", wanted / "web.toml", "-o", "json", code=1))
+    (shown,) = found["changes"]
+    assert (shown["starts"], shown["stops"], shown["replaces"]) == (2, 0, 0)
+    assert {"field": "replicas", "restart": False, "before": 1, "after": 3} in shown["fields"]
+    fleet.ask("start", "web-0", "--wait")
+    assert "not what was planned" in fleet.told("apply", wanted / "web.toml", "--if-plan", found["token"])
+    assert fleet.ask("apply", wanted / "web.toml", "--wait") == ["web changed"]
+    assert fleet.ask("get", "-o", "name", "web") == ["web-0", "web-1", "web-2"]
+
+
+def test_only_one_applies_a_plan(fleet, wanted, tmp_path):
+    """Of several that hold to the same plan at the same time, one has it and the others are refused."""
+    token = as_json(fleet.ask("plan", wanted, "-o", "json", code=1))["token"]
+    line = f"reconciler apply {wanted} --if-plan {token}".split()
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda _: command(*line[1:], RECONCILER_STATE_DIR=str(fleet.state_dir)), range(4)))
+    assert sorted(each.returncode for each in done) == [0, 1, 1, 1]
+
+
+def test_a_long_spec(fleet, wanted):
+    """A spec that no frame has room for is planned and applied by its file, and does not stand in the way of others."""
+    long = {"env": {"LONG": "é" * 12000}}
+    fleet.drop("long", *SLEEP, **long)
+    fleet.ready("long-0")
+    assert fleet.ask("plan")[0] == "no changes"
+    assert fleet.ask("apply", wanted / "job.toml") == ["job created"]
+    drop(wanted, "long", *SLEEP, replicas=2, **long)
+    assert fleet.ask("apply", wanted / "long.toml") == ["long changed"]
+    assert fleet.ask("rollout", "history", "long")[0].split()[0] == "REVISION"
 
 
 def test_apply_from_stdin(fleet):

@@ -1,12 +1,17 @@
 """`logs`: what workers wrote into files."""
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 from fleet import sh
 from processes import PATIENCE
 from verbs.commanding import command, commanded
 from verbs.looking import looking
+
+from reconciler.output.reading import Line
+from reconciler.verbs.tailing import followed
 
 pytestmark = pytest.mark.os
 
@@ -28,6 +33,12 @@ def wrote(fleet, *keys, count=3):
         while not (log.exists() and log.read_bytes().count(b"\n") >= count):
             fleet.quiet(0.01)
             assert time.monotonic() < end, fleet.tail()
+
+
+def opened(directory):
+    """The names of the files of a directory that this process has open, be they removed."""
+    links = map(os.path.realpath, Path("/proc/self/fd").iterdir())
+    return [os.path.basename(link) for link in links if os.path.dirname(link) == str(directory)]
 
 
 def test_one_worker(fleet):
@@ -83,6 +94,39 @@ def test_lines_are_followed(fleet):
 
         assert output.interrupted() == 130
     assert output.text == "once\nagain\n"
+
+
+def test_new_workers_are_followed(fleet):
+    """`-f` takes up workers of the set that come later, and no others."""
+    fleet.drop("web", *sh(f"echo here; {THREE}"))
+    wrote(fleet, "web-0", count=4)
+    with looking(fleet.state_dir, "logs", "-f", "web", "--tail", "1") as output:
+        output.until("line 3\n")
+        fleet.drop("api", *sh(THREE))
+        wrote(fleet, "api-0")
+        fleet.ask("scale", "web=2")
+        output.until("web-1 | line 3\n")
+
+        assert output.interrupted() == 130
+    assert output.text.splitlines() == ["line 3", "web-1 | here", *(f"web-1 | line {i}" for i in (1, 2, 3))]
+
+
+def test_workers_that_go_are_let_go(tmp_path):
+    """Of a worker whose files are gone nothing is kept open; when it comes back it is followed again."""
+    log = tmp_path / "web-0.log"
+    log.write_text("one\n")
+    lines = followed(str(tmp_path), ["web-0"], lambda key: key.startswith("web-"), since=None, tail=None)
+    assert next(lines).data == b"one"
+    log.unlink()
+    (tmp_path / "web-1.log").write_text("two\n")
+    assert next(lines).data == b"two"
+    (tmp_path / "api-0.log").write_text("nobody asked\n")
+    (tmp_path / "web-2.log").write_text("three\n")
+    assert next(lines).data == b"three"
+    assert sorted(opened(tmp_path)) == ["web-1.log", "web-2.log"]
+    log.write_text("again\n")
+    assert next(lines) == Line(pytest.approx(log.stat().st_mtime), "web-0", "", b"again")
+    lines.close()
 
 
 def test_logs_need_no_controller(tmp_path):

@@ -36,6 +36,8 @@ def test_scale_and_write(fleet):
     fleet.ask("scale", "web=5")
     fleet.ask("scale", "web=2", "--write", "--wait")
     assert not any("instead of" in line for line in fleet.ask("get", "--sets"))
+    fleet.ask("scale", "web=5")
+    assert fleet.ask("scale", "web=5", "--write", "--wait") == ["web scaled to 5, in its file"]
 
 
 def test_scale_asks_for_numbers(fleet):
@@ -53,6 +55,24 @@ def test_stop_and_start(fleet):
     fleet.ask("wait", "web-1", "--for", "stopped", "--timeout", "0s")
     assert fleet.ask("start", "web-1", "--wait") == ["web-1 will be run"]
     fleet.wait("worker.ready", key="web-1")
+
+
+def test_what_an_order_does(fleet):
+    """What is said of each worker is what is done with it."""
+    fleet.drop("job", "true", restart={"policy": "never"})
+    fleet.wait("worker.exited", key="job-0")
+    fleet.ask("stop", "web-0", "--wait")
+    assert fleet.ask("reset", "web-0", "web-1", "job") == [
+        "web-0 is kept down; `start` ends that",
+        "web-1 runs; its failures are forgotten",
+        "job-0 has succeeded; `start` runs it again",
+    ]
+    assert fleet.ask("start", "web-0", "web-1", "job") == [
+        "web-0 will be run",
+        "web-1 runs already",
+        "job-0 will be run",
+    ]
+    fleet.wait_for(2, "worker.exited", key="job-0")
 
 
 def test_restart(fleet):

@@ -91,6 +91,37 @@ def test_events_of_one_worker(tmp_path):
     assert [row["serial"] for row in rows] == sorted(row["serial"] for row in rows)
 
 
+def test_events_of_a_deleted_set(tmp_path):
+    """What is remembered of a set is shown when the set is gone; a name of which nothing is known is refused."""
+    with commanded(tmp_path) as fleet:
+        fleet.drop("web", "sleep", "1000")
+        fleet.ready("web-0")
+        fleet.ask("delete", "web")
+        names = fleet.ask("events", "web", "-o", "name")
+
+        assert names[0] == "spec.added"
+        assert "worker.exited" in names
+        assert "there is no set or worker 'wib'" in fleet.told("events", "wib")
+
+
+def test_each_form(tmp_path):
+    """What is told in lines has the same forms as tables: no line is broken with `wide`, and `name` is for shells."""
+    with commanded(tmp_path) as fleet:
+        fleet.drop("web", "sleep", "1000", replicas=2)
+        fleet.drop("bad", "sleep", "1000", replcas=2)
+        fleet.ready("web-0", "web-1")
+        fleet.until(lambda: fleet.all("spec.rejected"))
+        for name in ("web", "web-0"):
+            assert fleet.ask("describe", name, "-o", "name") == [name]
+        assert fleet.ask("describe", "bad", "-o", "name") == [f"{tmp_path}/specs/bad.toml"]
+        assert fleet.ask("explain", "web", "-o", "name") == ["web-0", "web-1"]
+        assert fleet.ask("rollout", "history", "web", "-o", "name") == ["1"]
+        for verb in (["describe", "web-0"], ["explain", "web"], ["events", "web"]):
+            with looking(fleet.state_dir, *verb, "-o", "wide", terminal=True, columns=20, NO_COLOR="1") as output:
+                output.ended()
+            assert len(output.text.splitlines()) == len(fleet.ask(*verb, "-o", "wide"))
+
+
 def test_events_since(tmp_path):
     """`--since` leaves out what happened before."""
     with commanded(tmp_path) as fleet:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 from fleet import SLEEP, drop, sh
@@ -82,4 +83,42 @@ def test_orders_that_fail(fleet):
     """`--wait` ends with exit code 1 as soon as what was asked for cannot come about."""
     drop(fleet.specs, "job", *sh("exit 3"), restart={"policy": "never"}, min_ready="1h")
     fleet.wait("worker.exited", key="job-0")
-    assert "job has 1 failed workers" in fleet.told("restart", "job", "--wait")
+    assert "1 of its workers failed for good" in fleet.told("restart", "job", "--wait")
+
+
+def test_nobody_is_wanted(fleet):
+    """A set without workers is ready and stopped at once; one that is deleted meanwhile is not ready."""
+    fleet.drop("none", *SLEEP, replicas=0)
+    fleet.wait("spec.added", name="none")
+    fleet.ask("reload")
+    fleet.ask("wait", "none", "--timeout", "0s")
+    fleet.ask("wait", "none", "--for", "stopped", "--timeout", "0s")
+    fleet.drop("slow", *SLEEP, min_ready="1h")
+    fleet.wait("worker.started", key="slow-0")
+    with waiting(fleet, "slow") as waiter:
+        fleet.ask("delete", "slow")
+        assert waiter.wait(PATIENCE) == 1
+        assert waiter.stdout.read().startswith(b"reconciler: there is no set or worker")
+
+
+def test_one_patience_for_all(fleet):
+    """The time is that of the whole wait, however many names there are."""
+    begun = time.monotonic()
+    assert "after 1 s" in fleet.told("wait", "web-0", "nope", "web-1", "--for", "deleted", "--timeout", "1s")
+    fleet.ask("delete", "web", "--no-wait")
+    assert time.monotonic() - begun < PATIENCE
+
+
+def test_nothing_more_comes(fleet):
+    """A set whose workers are replaced only when they end is waited for no longer than it goes on by itself."""
+    new = 'command = "sleep 2000"\nreplicas = 2\nrollout.strategy = "on_delete"'
+    assert fleet.ask("apply", "-", "--name", "web", "--wait", text=new) == ["web changed"]
+    assert fleet.all("worker.exited") == []
+
+
+def test_what_is_ready_for_a_moment_is_not_as_wanted(tmp_path):
+    """Who waits for a set whose workers start and crash is not told that all is well in between."""
+    with commanded(tmp_path) as fleet:
+        fleet.drop("web", "sh", "-c", "sleep 0.2; exit 1", restart={"start_limit": {"burst": 2, "interval": "1h"}})
+        fleet.until(lambda: fleet.all("spec.added"))
+        assert "failed for good" in fleet.told("rollout", "status", "web")

@@ -205,6 +205,13 @@ def test_what_arrives_is_what_was_sent(sent):
     assert getattr(arrived.when.tzinfo, "key", None) == getattr(sent.when.tzinfo, "key", None)
 
 
+def test_an_offset_of_less_than_a_second():
+    """A time whose offset from UTC is a microsecond arrives with that offset."""
+    for span in (timedelta(microseconds=1), timedelta(microseconds=-1), timedelta(hours=-1, microseconds=7)):
+        when = datetime(2000, 1, 1, tzinfo=timezone(span))
+        assert travelled(when).utcoffset() == span
+
+
 @given(everything)
 def test_a_context_is_one_line_of_ascii(sent):
     """Whatever is in it, the context is one line of JSON in ASCII, without a newline."""
