@@ -64,10 +64,11 @@ def bench(session: nox.Session) -> None:
     """Measure, and assert nothing; takes some minutes. The arguments are those of the first script.
 
     Beside a bare Python loop; then what each way to fork costs; then requests per second beside `uvicorn --workers`,
-    for which wrk must be installed; then what workers write into files, beside supervisord.
+    for which wrk must be installed; then what workers write into files, beside supervisord; then what it costs to ask.
     """
     session.install(".", "supervisor", *group("servers"))
     session.run("python", "tests/bench/measure.py", *session.posargs)
     session.run("python", "tests/bench/forks.py")
     session.run("python", "tests/bench/throughput.py")
     session.run("python", "tests/bench/output.py")
+    session.run("python", "tests/bench/asking.py")

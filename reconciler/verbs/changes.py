@@ -90,7 +90,7 @@ def apply(  # noqa: PLR0913  one parameter for each option
             done = "created" if before is None else "unchanged" if before == spec else "changed"
             click.echo(f"{shown(set_name)} {done}")
         if wait:
-            settle(client, list(given), timeout)
+            settle(client, [name for name, spec in given.items() if live.specs.get(name) != spec], timeout)
 
 
 @click.command(cls=Verb)

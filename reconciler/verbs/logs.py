@@ -85,7 +85,8 @@ def _keys_of(name: str, written: Sequence[str], client: Client | None) -> set[st
             if not found:
                 raise
     if not found:
-        raise Failure(f"nothing by the name {name!r} wrote into a file", "no controller runs that could know more")
+        hint = "no controller runs that could know more" if client is None else "it has no workers at the moment"
+        raise Failure(f"nothing by the name {name!r} wrote into a file", hint)
     return found
 
 

@@ -20,6 +20,7 @@ from reconciler.core.lifecycle import TABLE
 from reconciler.core.spec import SetSpec
 from reconciler.core.worker import Phase
 from reconciler.sources.loading import load
+from reconciler.steering.verbs import VERBS
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
@@ -138,6 +139,13 @@ def test_every_setting_is_in_the_reference() -> None:
         if field.name not in ("name", "restart", "stop", "rollout", "output", "clear_env"):
             assert f"| `{field.name}` |" in page
             assert f"\n{field.name} = " in example
+
+
+def test_every_verb_of_the_protocol_is_in_the_reference() -> None:
+    """Each verb of the control socket stands in the page of the protocol."""
+    table = text(DOCS / "reference" / "protocol.md").partition("## Verbs")[2].partition("## From Python")[0]
+    listed = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert listed == VERBS.keys()
 
 
 def test_every_public_name_is_in_the_reference() -> None:
