@@ -17,7 +17,7 @@ from reconciler.core.event import Event
 from reconciler.core.spec import Output, OutputMode
 from reconciler.hygiene import let_go_in_children
 from reconciler.output.display import Display
-from reconciler.output.logfile import BLOCK
+from reconciler.output.logfile import BLOCK, available
 from reconciler.output.places import fifo_of, fifos_in, files_by_key
 from reconciler.output.sink import Sink, reason_of
 from reconciler.output.streams import Cutter, Room
@@ -74,8 +74,6 @@ class Capture:
         if self._mode(self._settings(set_name)) == "inherit":
             return None
         self._serve(_AT_OPEN)  # so that however fast workers come and go, their FIFOs do
-        with suppress(OSError):  # it is there; or its own directory is gone, and then there are no names in it
-            os.mkdir(self._directory, 0o700)  # noqa: PTH102
         path = f"{self._directory}/{fifo_of(key, uid)}"
         ours, theirs = _ends(path)
         try:
@@ -112,7 +110,8 @@ class Capture:
         if self._epoll.closed:
             return ()
         for fd in tuple(self._fifos):
-            self._read(fd, _LAST_BLOCKS)
+            if available(fd):  # else a file would be made for one that never wrote
+                self._read(fd, _LAST_BLOCKS)
             if fd in self._fifos:
                 self._end(fd, gone=_has_no_writer(fd))
         self._display.close()
@@ -240,7 +239,7 @@ class _Fifo:
 def _ends(path: str) -> tuple[int, int]:
     """The reader's end, which never blocks, and the worker's, which is open for reading too."""
     try:
-        os.mkfifo(path, 0o600)
+        _make(path)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -256,6 +255,15 @@ def _ends(path: str) -> tuple[int, int]:
         os.close(ours)
         os.unlink(path)  # noqa: PTH108
         raise
+
+
+def _make(path: str) -> None:
+    """Make a FIFO, and its directory if somebody deleted that."""
+    try:
+        os.mkfifo(path, 0o600)
+    except FileNotFoundError:
+        os.mkdir(os.path.dirname(path), 0o700)  # noqa: PTH102, PTH120
+        os.mkfifo(path, 0o600)
 
 
 def _has_no_writer(fd: int) -> bool:

@@ -53,7 +53,7 @@ class LogFile:
         self._prepare(uid, limits)
         try:
             is_full = self._size + self._index_size >= limits.max_size
-            most = _available(fifo) or _MOST_AT_ONCE if is_full else _MOST_AT_ONCE
+            most = available(fifo) or _MOST_AT_ONCE if is_full else _MOST_AT_ONCE
             moved = os.splice(fifo, self._fd, most, flags=os.SPLICE_F_NONBLOCK)
         except OSError as error:
             if error.errno not in _NO_SPLICE:
@@ -158,7 +158,7 @@ class LogFile:
         self._uid, self._stamped = uid, now
 
 
-def _available(fifo: int) -> int:
+def available(fifo: int) -> int:
     """How many bytes are in a FIFO. They end where a write ended, while one that goes on might be cut anywhere."""
     (count,) = struct.unpack("i", fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)))
     return int(count)

@@ -77,3 +77,5 @@ def test_a_fast_crash_loop_leaves_no_fifos(tmp_path):
         fleet.wait_for(3000, "worker.exited")
         assert len(descriptors(fleet.pid)) < 200
         assert (state / "output" / "web-0.log").read_text() == "here\n"
+    left = sorted(path.name for path in (state / "output").iterdir())
+    assert left == ["web-0.idx", "web-0.log"]  # none of one that wrote nothing, nor a FIFO
