@@ -55,6 +55,18 @@ class Verbs(click.Group):
         command: click.Command = getattr(import_module(f"reconciler.verbs.{module}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As ever; but a slip is answered by the nearest verb."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415  for slips only
+
+            near = get_close_matches(args[0], self.list_commands(ctx), 1)
+            hint = f"did you mean {near[0]!r}?" if near else "--help shows all there are"
+            _fail(f"there is no verb {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
 
 EXAMPLES = """\b
 Examples:

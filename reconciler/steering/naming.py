@@ -37,12 +37,12 @@ def chosen(view: View, names: Sequence[str], rejected: Collection[str] = ()) -> 
 
 
 def workers(view: View, found: Iterable[Chosen]) -> Iterator[Chosen]:
-    """The same with all keys of a set in its place."""
+    """The same with all keys of a set in its place, in key order."""
     for name, key in found:
         if key is not None:
             yield name, key
         elif name in view.actual.sets:
-            yield from ((name, place.key) for place in places(view, name))
+            yield from ((name, key) for key in sorted(place.key for place in places(view, name)))
 
 
 def known_set(view: View, name: str, rejected: Collection[str] = ()) -> str:

@@ -367,3 +367,10 @@ def read_terminal(fd):
         except OSError:  # so a terminal says that nobody is left
             return
     pytest.fail("the terminal is still held open")
+
+
+def test_a_slip_is_answered_by_the_nearest_verb():
+    """A verb that does not exist is one line, with the nearest that does."""
+    done = run("gte")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "reconciler: there is no verb 'gte'; did you mean 'get'?\n"
