@@ -5,6 +5,7 @@ A generated part stands in its page between `<!-- generated: NAME -->` and `<!--
 written by hand. Run it as `python docs/generate.py`, with the package installed or from the project's root.
 """
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -194,7 +195,7 @@ def _described(command: click.Command) -> list[str]:
             rows.append(
                 (f"`{option.opts[0]}{f' {choices}' if choices else ''}`", f"{option.help or ''}{default}".strip())
             )
-    lines = [command.help or "", ""]
+    lines = [inspect.cleandoc(command.help or ""), ""]  # Python 3.13 does that to a docstring itself
     return [*lines, *_table(("option", "meaning"), rows), ""] if rows else lines
 
 

@@ -698,8 +698,7 @@ def test_nobody_to_be_told(start, name):
 def test_importing_it_costs_nothing():
     """Importing it loads no library, nor what is slow to load of the standard library's."""
     loaded = run_script("""
-        import sys
-        import typing
+        import contextlib, enum, sys, typing  # which load each other, or not, by the version of Python
         before = set(sys.modules)
         import reconciler.worker
         print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
