@@ -256,6 +256,8 @@ def _size(value: Any, _: Any) -> int:
 
 def _signal(value: Any, _: Any) -> str:
     names = [name.removeprefix("SIG") for name in signal.Signals.__members__]
+    if value in ("STOP", "SIGSTOP"):
+        raise _wrong("a signal that can end a process, like TERM", value)
     if isinstance(value, str) and value.removeprefix("SIG") in names:
         return value.removeprefix("SIG")
     hint = meant(value[:20].upper().removeprefix("SIG"), names) if isinstance(value, str) else ""
@@ -321,6 +323,8 @@ def _env(value: Any, _: Any) -> Mapping[str, str]:
     for name, text in value.items():
         if not name or "=" in name or _unusable(name):
             problems.append(("", f"{shown(name)} cannot be the name of an environment variable"))
+        elif name in _OURS:
+            problems.append((below(name), "the controller sets this itself; leave it out, or choose another name"))
         elif not isinstance(text, str):
             problems.append((below(name), f"expected text; got {kind(text)} (put it in quotes)"))
         elif problem := _unusable(text):
@@ -333,6 +337,9 @@ def _env(value: Any, _: Any) -> Mapping[str, str]:
         raise InputError(problems=problems)
     return MappingProxyType(value)
 
+
+_OURS = frozenset({"RECONCILER_NAME", "RECONCILER_INDEX", "RECONCILER_KEY", "RECONCILER_UID"})
+"""The variables by which a worker knows which one it is."""
 
 _KNOWN = ", ".join(f"{{{name}}}" for name in template.PLACEHOLDERS)
 _BAD_TEMPLATE = f"holds an unknown placeholder or a lone brace; known are {_KNOWN}; double a brace to mean itself"

@@ -153,6 +153,8 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("env", {"a b": 1}, "env['a b']", "expected text; got a number"),
     ("env", {"": "x"}, "env", "'' cannot be the name of an environment variable"),
     ("env", {"A=B": "x"}, "env", "'A=B' cannot be the name of an environment variable"),
+    ("env", {"RECONCILER_KEY": "x"}, "env.RECONCILER_KEY", "the controller sets this itself"),
+    ("stop", {"signal": "STOP"}, "stop.signal", "expected a signal that can end a process, like TERM; got 'STOP'"),
     ("env", {"A\0": "x"}, "env", "'A\\x00' cannot be the name of an environment variable"),
     ("clear_env", "false", "clear_env", "expected true or false; got 'false' (did you mean false, without quotes?)"),
     ("clear_env", 0, "clear_env", "expected true or false; got 0"),
