@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from reconciler.core import event
-from reconciler.core.event import CATALOGUE, Event
+from reconciler.core.event import CATALOGUE, TIME_FORMAT, Event
 from reconciler.lines import LONGEST, writer_of
 
 Format = Literal["console", "json"]
@@ -89,7 +89,7 @@ def renderer(form: Format, *, colors: bool) -> Callable[[str, str, dict[str, Any
     import structlog  # noqa: PLC0415  as late as can be: it costs more to import than a worker to start
 
     if form == "json":
-        stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        stamp = structlog.processors.TimeStamper(fmt=TIME_FORMAT, utc=True)
         encode = json.JSONEncoder(default=str).encode  # made once, which halves the cost of a line
         render: Any = structlog.processors.JSONRenderer(serializer=lambda value, **_: encode(value))
     else:

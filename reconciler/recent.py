@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from reconciler.core.event import CATALOGUE, CONTROLLER_STOPPED, Event
+from reconciler.core.event import CATALOGUE, CONTROLLER_STOPPED, TIME_FORMAT, Event
 
 MOST = 10_000
 """How many events are kept."""
@@ -29,7 +29,7 @@ class Told:
         """The event as a line of the JSON log has it, with its serial number."""
         from datetime import UTC, datetime  # noqa: PLC0415  for those who ask
 
-        when = datetime.fromtimestamp(self.time, UTC).isoformat().replace("+00:00", "Z")
+        when = datetime.fromtimestamp(self.time, UTC).strftime(TIME_FORMAT)
         level = CATALOGUE[self.event.event].level
         return {
             "serial": self.serial,

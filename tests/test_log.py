@@ -10,14 +10,16 @@ import pty
 import select
 import socket
 import tty
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from processes import descriptors, run_script
 
-from reconciler.core.event import CATALOGUE, Event
+from reconciler.core.event import CATALOGUE, TIME_FORMAT, Event
 from reconciler.lines import LONGEST, LineWriter, writer_of
 from reconciler.log import EventLog, printable, renderer
+from reconciler.recent import Told
 
 READY = Event("worker.ready", "web-0", "web", 0, "run-1", 42, 1)
 
@@ -417,3 +419,10 @@ def test_events_of_the_catalogue_can_be_written(tmp_path):
         EventLog(file.fileno(), form="json", level="debug")([Event(name) for name in CATALOGUE])
 
     assert [told["event"] for told in events((tmp_path / "log").read_bytes())] == list(CATALOGUE)
+
+
+def test_every_timestamp_has_a_fraction():
+    """An event at a full second is stamped in the same form as all others."""
+    assert Told(1, 1_000_000_000.0, READY).fields()["timestamp"] == "2001-09-09T01:46:40.000000Z"
+    line = json.loads(renderer("json", colors=False)("info", READY.event, READY.fields()))
+    assert datetime.strptime(line["timestamp"], TIME_FORMAT).replace(tzinfo=UTC).year >= 2026

@@ -57,6 +57,10 @@ OUTPUT_DEGRADED = "output.degraded"
 OUTPUT_RECOVERED = "output.recovered"
 
 
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+"""How the time of an event is written, in UTC: as ISO has it, with a fraction of the second even where that is 0."""
+
+
 @attrs.frozen
 class Kind:
     """One entry of the catalogue: the level it is logged at, what it means, and what it adds to the common fields."""
