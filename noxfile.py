@@ -72,3 +72,14 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/bench/throughput.py")
     session.run("python", "tests/bench/output.py")
     session.run("python", "tests/bench/asking.py")
+
+
+@nox.session
+def rollout(session: nox.Session) -> None:
+    """Real servers under load while their workers are replaced, and others beside them; takes some ten minutes.
+
+    It fails if a server that can drain loses a request. `-- --replacements 1000 --servers uvicorn` is the long form.
+    nginx is left out where it is not installed.
+    """
+    session.install(".", "circus", "supervisor", *group("servers"))
+    session.run("python", "-m", "bench.rollout", *session.posargs, env={"PYTHONPATH": "tests"})

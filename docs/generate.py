@@ -25,7 +25,17 @@ from reconciler.core.event import CATALOGUE
 from reconciler.core.explain import RULES
 from reconciler.core.lifecycle import TABLE, ignore
 from reconciler.core.observation import OBSERVATIONS
-from reconciler.core.spec import Budget, Duration, SetSpec, SignalName, Size
+from reconciler.core.spec import (
+    Budget,
+    Dependency,
+    Duration,
+    FileMode,
+    Name,
+    Patterns,
+    SetSpec,
+    SignalName,
+    Size,
+)
 from reconciler.core.worker import LIVE, Phase
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -41,6 +51,9 @@ _TYPES: Mapping[Any, str] = {
     Size: "size",
     SignalName: "signal",
     Budget: "budget",
+    Name: "name",
+    FileMode: "octal digits",
+    Patterns: "list of patterns",
     tuple[int, ...]: "list of whole numbers",
     tuple[str, ...]: "list of texts, or one text",
     Mapping[str, str]: "table of texts",
@@ -68,25 +81,37 @@ def generated(page: Path) -> str:
 
 
 def settings() -> str:
-    """A table for each table of a spec file."""
+    """A table for each table of a spec file; those that are alike share one."""
     parts = []
-    for path, cls in _tables("", SetSpec):
-        heading = f"### `[{path}]`" if path else "### At the top"
+    for cls, paths in _tables().items():
+        heading = f"### {', '.join(f'`{path}`' for path in paths)}" if paths else "### At the top"
         rows = [
             (f"`{field.name}`", _type_of(field), _default_of(field), field.metadata["doc"] + _bounds_of(field))
             for field in _fields(cls)
             if not attrs.has(_plain(field.type))
         ]
-        parts += [heading, "", *_table(("key", "type", "default", "meaning"), rows), ""]
+        if rows:
+            parts += [heading, "", *_table(("key", "type", "default", "meaning"), rows), ""]
     return "\n".join(parts)
 
 
-def _tables(path: str, cls: type) -> Iterable[tuple[str, type]]:
-    yield path, cls
-    for field in _fields(cls):
-        inner = _plain(field.type)
-        if attrs.has(inner) and inner is not Budget:
-            yield from _tables(f"{path}.{field.name}" if path else field.name, inner)
+def _tables() -> dict[type, list[str]]:
+    """Each class of a spec file with the places of its tables, as TOML writes them; the file itself has none."""
+    found: dict[type, list[str]] = {SetSpec: []}
+
+    def add(path: str, cls: type) -> None:
+        for field in _fields(cls):
+            inner = _plain(field.type)
+            item = get_args(inner)[0] if get_origin(inner) is tuple else None
+            place = f"{path}{field.name}"
+            if attrs.has(inner):
+                found.setdefault(inner, []).append(f"[{place}]")
+                add(f"{place}.", inner)
+            elif attrs.has(item):
+                found.setdefault(item, []).append(f"[[{place}]]")
+
+    add("", SetSpec)
+    return found
 
 
 def _fields(cls: type) -> list[Any]:
@@ -94,21 +119,26 @@ def _fields(cls: type) -> list[Any]:
 
 
 def _plain(type_: Any) -> Any:
-    """The class of an optional table, or of a table; for a budget, which is no table, text."""
+    """A type without its None; for a budget, which is a class but no table, text."""
     kinds = [kind for kind in get_args(type_) if kind is not NoneType] if NoneType in get_args(type_) else [type_]
     return str if kinds[0] is Budget else kinds[0]
 
 
 def _type_of(field: Any) -> str:
-    if get_origin(field.type) is Literal:
-        return ", ".join(f'`"{word}"`' for word in get_args(field.type))
-    return _TYPES[field.type]
+    inner = field.type if field.type is Budget else _plain(field.type)
+    if get_origin(inner) is Literal:
+        return ", ".join(f'`"{word}"`' for word in get_args(inner))
+    if inner in _TYPES:
+        return _TYPES[inner]
+    return "list of names and tables" if get_args(inner)[0] is Dependency else "list of tables"
 
 
 def _default_of(field: Any) -> str:
     value = field.default
     if value is attrs.NOTHING:
         return "required"
+    if value is None:
+        return "none"
     if field.type is Duration:
         return f'`"{value:g}s"`'
     if isinstance(value, bool):

@@ -20,7 +20,7 @@ from reconciler.core.override import Override
 from reconciler.core.spec import OutputMode, Policy
 from reconciler.drivers import Driver
 from reconciler.engine import Engine
-from reconciler.parts import OutputRoom, capture, driver_of, source_of
+from reconciler.parts import OutputRoom, capture, driver_of, shelf_of, source_of
 from reconciler.publishing import Publish, Publisher
 from reconciler.signals import SignalCounter
 from reconciler.sources import Source
@@ -73,6 +73,7 @@ class Controller:
         self._engine = Engine(
             source_of(update, key, policy, interval), driver_of(fork), self._events.tell, f"{os.urandom(3).hex()}-"
         )
+        self._shelf = shelf_of(self._engine.driver)
         self.state_dir: str | None = None
         self.output: OutputMode = "inherit"
         self._output: OutputRoom | None = getattr(self._engine.driver, "output", None)
@@ -238,6 +239,8 @@ class Controller:
         if self._bells is None or self._stopped is None or self._stopped.done():
             return
         wake_at = self._guarded(read=read, urgent=urgent)
+        if self._shelf is not None:
+            self._shelf.keep(self._engine)
         if self._service is not None and self._service.turned():
             wake_at = time.monotonic()
         if self._engine.stopped:
@@ -380,6 +383,8 @@ class Controller:
             self._bells = None
         self._engine.source.close()
         self._engine.driver.close()
+        if self._shelf is not None:
+            self._shelf.close()
         if self._output is not None:
             self._events.tell(self._output.close())
         uptime = round(time.monotonic() - self._began, 3)

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.core import event, narrate
-from reconciler.core.action import Action, Kill, Start, Stop
+from reconciler.core import consequence, dependencies, event, jobs, narrate
+from reconciler.core.action import Action, Ask, BeginDrain, Forget, Kill, Start, Stop
 from reconciler.core.actual import Actual
 from reconciler.core.event import Event
-from reconciler.core.override import Override, added, apply, replaced, step_of, still_meant, stopped_by
+from reconciler.core.jobs import Memory
+from reconciler.core.override import Override, RestartAsked, added, apply, replaced, step_of, still_meant, stopped_by
 from reconciler.core.reconcile import reconcile
 from reconciler.core.spec import WorkerSet
 from reconciler.drivers import Driver
 from reconciler.sources import Source
 
 if TYPE_CHECKING:
+    from reconciler.core.runs import Calendar
     from reconciler.core.status import Snapshot, View
+    from reconciler.timetable import Timetable
 
 RELIST = 25.0
 """Seconds after which the driver's list of the living is compared, where no reading of the source came before."""
@@ -34,7 +37,9 @@ class Engine:
     """The controller's state and its one verb, `turn`. `run` begins the uids of all workers of this engine's life.
 
     `readings` counts how often the source wanted something else. With `replace_all` an urgent reading that has an
-    answer replaces every worker, whether it differs or not.
+    answer replaces every worker, whether it differs or not. `clock_offset` is what must be added to monotonic time to
+    have that of the wall clock, in seconds since the epoch (None: as this machine has it), and
+    `calendar` what knows when schedules are due, instead of cron.
     """
 
     def __init__(
@@ -55,6 +60,12 @@ class Engine:
         self._relist_at = 0.0
         self._serial = 0
         self._converged = False
+        self._wanted: Mapping[str, WorkerSet] = {}
+        self._timetable: Timetable | None = None
+        self._memory = Memory()
+        self._has_jobs = False
+        self.clock_offset: float | None = None
+        self.calendar: Calendar | None = None
 
     def turn(self, now: float, *, read: bool = False, urgent: bool = False) -> float:
         """Do what there is to do at `now`, and return when to come again at the latest (seconds, monotonic).
@@ -66,12 +77,15 @@ class Engine:
             if not self.stopping and (read or urgent or (self._read_at is not None and now >= self._read_at)):
                 events += self._read(now, urgent=urgent)
             more = self._settle(events, now)
+            while not more and (self._follow(events, now) or self._keep_time(events, now)):
+                more = self._settle(events, now)
         finally:
             self._publish(events)
         if more:
             return now
         wake_at = reconcile(self.desired, self.actual, now).wake_at
-        return min(at for at in (wake_at, self._read_at, self._relist_at) if at is not None)
+        times = (wake_at, self._read_at, self._relist_at, self.driver.wake_at(), self._next_run())
+        return min(at for at in times if at is not None)
 
     def stop(self, now: float, signal: str | None = None) -> None:
         """Want nothing any more. Asked again, let every deadline be now. Takes effect with the next turn.
@@ -86,7 +100,7 @@ class Engine:
         self._publish([Event(event.CONTROLLER_STOPPING, extra={"workers": len(self.actual.workers)})])
         if signal is not None:
             self.actual.want({name: stopped_by(wanted, signal) for name, wanted in self.desired.items()}, now)
-        self.desired = {}
+        self.desired = self._wanted = {}
         self.actual.want({}, now, "ControllerStopping")
 
     @property
@@ -97,14 +111,15 @@ class Engine:
     @property
     def settled(self) -> bool:
         """Whether nothing more will come about by itself: each set has converged, or has given up."""
-        given_up = (known.rests for known in map(self.actual.sets.get, self.actual.unconverged) if known)
+        sets = self.actual.sets
+        given_up = (dependencies.rests(sets, sets[name]) for name in self.actual.unconverged if name in sets)
         return (self._sourced is not None or self._failed) and all(given_up)
 
     def override(self, overrides: Sequence[Override], now: float) -> None:
         """Lay these overrides, and no others, over what the source desires. Takes effect with the next turn."""
         self.overrides = tuple(overrides)
         if self._sourced is not None and not self.stopping:
-            self._want(self._sourced, now)
+            self._publish(self._want(self._sourced, now))
 
     def step(self, step: int, now: float) -> bool:
         """So many workers more or fewer, where there is just one set that can be scaled; whether there is."""
@@ -152,20 +167,88 @@ class Engine:
         reading, known = self.source.read(now, urgent=urgent), self._sourced
         self._read_at = reading.wake_at
         self._failed = any(told.event == event.SOURCE_FAILED for told in reading.events)
+        wanted: list[Event] = []
         if reading.sets is not None:
             self.readings += 1
             self.overrides = still_meant(self.overrides, self._sourced or {}, reading.sets)
-            self._want(reading.sets, now)
+            wanted = self._want(reading.sets, now)
         if self.replace_all and urgent and reading.answered and known is not None:
             self.override(replaced(self.overrides, self._sourced or {}, self.next_serial()), now)
         self._relist_at = now
-        return [self._with_generation(told) for told in reading.events]
+        return [*map(self._with_generation, reading.events), *wanted]
 
-    def _want(self, sets: Mapping[str, WorkerSet], now: float) -> None:
+    def _want(self, sets: Mapping[str, WorkerSet], now: float) -> list[Event]:
         self._sourced = sets
         self._converged = False
-        self.desired = apply(sets, self.overrides) if self.overrides else sets
-        self.actual.want(self.desired, now)
+        self._wanted = apply(sets, self.overrides) if self.overrides else sets
+        self._has_jobs = any(wanted.policy.job for wanted in sets.values())
+        if self._timetable is None and any(wanted.runs for wanted in sets.values()):
+            from reconciler.timetable import Timetable  # noqa: PLC0415  only where there are schedules
+
+            self._timetable = Timetable(self.calendar)
+            self._timetable.remembered = self._memory.schedules
+        return self._desire(now)
+
+    def _desire(self, now: float) -> list[Event]:
+        """Let what is wanted be desired, with the runs that are due."""
+        events: list[Event] = []
+        self.desired = self._wanted
+        if self._timetable is not None:
+            wall = now + self._offset()
+            self.desired, events = self._timetable.fill(self._wanted, self.overrides, self.actual.sets, wall)
+        return events + self.actual.want(self.desired, now, recall=self._memory.done)
+
+    def _keep_time(self, events: list[Event], now: float) -> bool:
+        """Look whether runs are due, or over; whether anything is desired otherwise because of that."""
+        if self._timetable is None or self.stopping:
+            return False
+        before = self.desired
+        events += self._desire(now)
+        return any(before.get(name) is not wanted for name, wanted in self.desired.items())
+
+    def _next_run(self) -> float | None:
+        next_at = None if self._timetable is None or self.stopping else self._timetable.next_at
+        return None if next_at is None else next_at - self._offset()
+
+    def _offset(self) -> float:
+        if self.clock_offset is not None:
+            return self.clock_offset
+        from reconciler.timetable import clock_offset  # noqa: PLC0415  only where there are schedules
+
+        return clock_offset()
+
+    def _follow(self, events: list[Event], now: float) -> bool:
+        """What follows from what happened, as if somebody had asked for it; whether anything does."""
+        if self.stopping:
+            return False
+        laid: list[Override] = []
+        for name in self.actual.take_stalled():
+            back = consequence.rollback(self.actual.sets[name], self.sourced, self.overrides)
+            if back is not None:
+                laid.append(back)
+                extra = {"replicas": self.actual.sets[name].tally.replicas}
+                events.append(Event(event.ROLLOUT_UNDONE, name=name, reason="ProgressDeadlineExceeded", extra=extra))
+        for name, need in self.actual.take_regained():
+            laid.append(RestartAsked(name, self.next_serial()))
+            events.append(Event(event.DEPENDENCY_RESTARTED, name=name, reason="RestartWith", extra={"needs": need}))
+        if laid:
+            self.overrides = added(self.overrides, *laid)
+            events += self._want(self.sourced, now)
+        return bool(laid)
+
+    @property
+    def memory(self) -> Memory | None:
+        """What the next controller should know of jobs; None as long as the source was not read."""
+        if self._sourced is None or self.stopping:
+            return None
+        if not self._has_jobs:
+            return Memory()
+        schedules = self._memory.schedules if self._timetable is None else self._timetable.dealt_with
+        return Memory(jobs.done(self.actual.sets), schedules)
+
+    def recall(self, memory: Memory) -> None:
+        """Take up what an earlier controller knew of jobs. To be called before the first turn."""
+        self._memory = memory
 
     def _with_generation(self, told: Event) -> Event:
         known = None if told.name is None else self.actual.sets.get(told.name)
@@ -186,7 +269,7 @@ class Engine:
             started += len(starts) - len(later)
             chosen = actions[: len(actions) - len(later)]
             events += self.actual.commit(chosen, now)
-            self._converged = self._converged and not chosen
+            self._converged = self._converged and all(isinstance(action, Ask | Forget) for action in chosen)
             for action in chosen:
                 self._execute(action)
             self._fold(events, now)
@@ -208,6 +291,10 @@ class Engine:
             self.driver.stop(action.uid, action.signal)
         elif isinstance(action, Kill):
             self.driver.kill(action.uid)
+        elif isinstance(action, Ask):
+            self.driver.probe(action.uid, action.set_name, action.spec, action.kind, action.probe)
+        elif isinstance(action, BeginDrain) and action.drain.command:
+            self.driver.drain(action.uid, action.set_name, action.spec, action.drain)
 
     def _note_convergence(self, events: list[Event]) -> None:
         converged = self._sourced is not None and not self.actual.unconverged and not self.stopping

@@ -1,4 +1,5 @@
-"""What the arguments of a controller stand for: its source, its driver, and where the output of workers goes.
+"""What the arguments of a controller stand for: its source, its driver, its sockets, and where the output of workers
+goes.
 
 Rule: what is not used is not imported.
 """
@@ -12,9 +13,11 @@ from reconciler.drivers import Driver
 from reconciler.sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from reconciler.core.spec import Socket
     from reconciler.engine import Engine
+    from reconciler.listeners import Handed, Listeners
 
 
 class OutputRoom(Protocol):
@@ -28,6 +31,56 @@ class OutputRoom(Protocol):
 
     def close(self) -> "Sequence[Event]":
         """Pass on what is left."""
+
+
+class Shelf:
+    """The listening sockets of a controller's workers; what makes them is loaded for the first one. `keep` is called
+    after each turn, and looks only where something changed.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: Listeners | None = None
+        self._kept: tuple[object, int] = (None, 0)
+
+    def take(self, sockets: "Sequence[Socket]", values: "Mapping[str, str]") -> "Sequence[Handed]":
+        """See `drivers.command.Sockets`."""
+        if self._listeners is None:
+            from reconciler.listeners import Listeners  # noqa: PLC0415  most controllers have no sockets
+
+            self._listeners = Listeners()
+        return self._listeners.take(sockets, values)
+
+    def ports(self, sockets: "Sequence[Socket]", values: "Mapping[str, str]") -> "Mapping[str, str]":
+        """See `drivers.command.Sockets`."""
+        return {} if self._listeners is None else self._listeners.ports(sockets, values)
+
+    def problems(self) -> "Mapping[Socket, str]":
+        """The sockets that cannot be had now, each with the reason and the remedy."""
+        return {} if self._listeners is None else self._listeners.problems()
+
+    def keep(self, engine: "Engine") -> None:
+        """Close what nobody names any more."""
+        if self._listeners is None:
+            return
+        desired, ends = self._kept
+        if desired is not engine.desired or ends != engine.actual.outdated_ends:
+            self._kept = (engine.desired, engine.actual.outdated_ends)
+            workers = ((worker.set_name, worker.spec) for worker in engine.actual.workers.values())
+            self._listeners.keep(engine.desired.values(), workers)
+
+    def close(self) -> None:
+        """Close all."""
+        if self._listeners is not None:
+            self._listeners.close()
+
+
+def shelf_of(driver: Driver) -> Shelf | None:
+    """A new shelf for the workers of a driver that has none but can give them sockets."""
+    given: Any = driver
+    if getattr(given, "sockets", driver) is not None:
+        return None
+    shelf = given.sockets = Shelf()
+    return shelf
 
 
 def source_of(

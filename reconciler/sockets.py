@@ -13,16 +13,90 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 BACKLOG = 2048
 """Connections that may wait to be accepted. The kernel's net.core.somaxconn is the upper bound."""
 
 _TCP = re.compile(r"(?:(?:\[([^\[\]]+)\]|([^\[\]:]*)):)?([0-9]{1,5})")
 
-_made: dict[Hashable, socket.socket] = {}
+
+class Options(NamedTuple):
+    """How a socket listens. `mode` and `owner` (user and group; -1 leaves one as it is) are for Unix sockets.
+
+    One that is not `patient` does not wait for others who look into the same directory, but fails with EBUSY.
+    """
+
+    kind: socket.SocketKind = socket.SOCK_STREAM
+    backlog: int = BACKLOG
+    mode: int | None = None
+    owner: tuple[int, int] = (-1, -1)
+    reuse_port: bool = False
+    ipv6_only: bool = True
+    patient: bool = True
+
+
+class Bound(NamedTuple):
+    """A socket that listens, and what is needed to remove the path of a Unix one again: its inode, and who made it."""
+
+    listener: socket.socket
+    path: Path | None = None
+    inode: tuple[int, int] = (0, 0)
+    maker: int = 0
+
+    def adapt(self, options: Options) -> bool:
+        """Listen by these options from now on; also if a worker shut the socket down, which it has in common with us.
+
+        False if it cannot be reached any more, since its path is gone, or another's. OSError: an option was refused.
+        """
+        if self.path is not None:
+            try:
+                found = os.open(self.path, os.O_PATH | os.O_NOFOLLOW)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            try:
+                now = os.fstat(found)
+                if (now.st_dev, now.st_ino) != self.inode:
+                    return False
+                _own(f"/proc/self/fd/{found}", now, options)
+            finally:
+                os.close(found)
+        else:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, options.reuse_port)
+        if options.kind == socket.SOCK_STREAM:
+            self.listener.listen(options.backlog)
+        return True
+
+    def close(self) -> None:
+        """Stop listening here (others who have the socket go on), and remove the path if it is ours."""
+        self.remove()
+        self.listener.close()
+
+    def remove(self) -> None:
+        """Remove the path if we are who made it and it is still ours.
+
+        An open socket keeps its inode's number from being given to another one. At exit nothing may wait: where the
+        lock is taken, the path stays, for the next one to find it stale.
+        """
+        if self.path is None or os.getpid() != self.maker:
+            return
+        with suppress(OSError), _locked(self.path.parent, patient=False) as directory:
+            found = os.open(self.path.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+            try:
+                now = os.fstat(found)
+                if (now.st_dev, now.st_ino) == self.inode and (self.listener.fileno() >= 0 or not _is_used(found)):
+                    os.unlink(self.path.name, dir_fd=directory)
+            finally:
+                os.close(found)
+
+
+_Place = Path | tuple[socket.AddressFamily, Any]
+"""Where to listen: equal for addresses that mean the same."""
+
+_made: dict[_Place, socket.socket] = {}
 
 
 def listen(address: str, *, backlog: int = BACKLOG, mode: int | None = None) -> socket.socket:
@@ -37,41 +111,72 @@ def listen(address: str, *, backlog: int = BACKLOG, mode: int | None = None) -> 
     ValueError: the address is none. OSError: it cannot be had; its text names the address. EADDRINUSE: another process
     listens there. FileExistsError: something that is no socket is there.
     """
-    if address.startswith("unix:"):
-        return _unix(address, backlog, mode)
-    if mode is not None:
-        raise ValueError(f"mode={mode:#o} is for Unix sockets, {address!r} has no permissions; leave it out")
-    return _tcp(address, backlog)
-
-
-def _known(place: Hashable) -> socket.socket | None:
+    options = Options(backlog=backlog, mode=mode)
+    place = _place(address, options)
     made = _made.get(place)
-    return made if made is not None and made.fileno() >= 0 else None
+    if made is not None and made.fileno() >= 0:
+        return made
+    bound = _bind(address, place, options)
+    _made[place] = bound.listener
+    if bound.path is not None:
+        atexit.register(bound.remove)
+    return bound.listener
 
 
-# --------------------------------------------------------------------------------------------------------- TCP
+def bind(address: str, options: Options) -> Bound:
+    """A new socket that listens at `address`. The errors are those of `listen`; the caller removes its path."""
+    return _bind(address, _place(address, options), options)
 
 
-def _tcp(address: str, backlog: int) -> socket.socket:
-    family, place = _place(address)
-    if known := _known(place):
-        return known
-    listener = socket.socket(family, socket.SOCK_STREAM)
+def _place(address: str, options: Options) -> _Place:
+    if not address.startswith("unix:"):
+        if options.mode is not None:
+            raise ValueError(
+                f"mode={options.mode:#o} is for Unix sockets, {address!r} has no permissions; leave it out"
+            )
+        return _tcp_place(address, options.kind)
+    given = Path(address.removeprefix("unix:"))
+    if not given.name or given.name.startswith("@") or "\0" in address:
+        raise ValueError(f"{address!r} has no path of a file; write unix:/run/name.sock")
+    if options.mode is not None and not 0 <= options.mode <= 0o7777:  # noqa: PLR2004  the bits of a mode
+        raise ValueError(f"mode={options.mode} is no file mode; write one such as 0o660")
+    return given.parent.resolve() / given.name
+
+
+def _bind(address: str, place: _Place, options: Options) -> Bound:
+    family = socket.AF_UNIX if isinstance(place, Path) else place[0]
+    listener = socket.socket(family, options.kind)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(place)
-        listener.listen(backlog)
+        if isinstance(place, Path):
+            return _bind_path(listener, place, options)
+        _bind_port(listener, place[1], options)
     except OSError as error:
         listener.close()
         raise OSError(error.errno, f"cannot listen on {address!r}: {error.strerror}") from error
-    _made[place] = listener
-    return listener
+    return Bound(listener)
 
 
-def _place(address: str) -> tuple[socket.AddressFamily, tuple[object, ...]]:
-    """The family and the kernel's form of a TCP address; equal for addresses that mean the same."""
+# --------------------------------------------------------------------------------------------------------- TCP, UDP
+
+
+def _bind_port(listener: socket.socket, place: Any, options: Options) -> None:
+    is_stream = options.kind == socket.SOCK_STREAM
+    if is_stream:  # for datagrams it would let others take the port from us
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. Servers that are given a descriptor often do not know that it is TCP, and then their
+        # small answers would wait for acknowledgements, some 40 ms each.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if options.reuse_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, options.ipv6_only)
+    listener.bind(place)
+    if is_stream:
+        listener.listen(options.backlog)
+
+
+def _tcp_place(address: str, kind: socket.SocketKind) -> tuple[socket.AddressFamily, Any]:
+    """The family and the kernel's form of an address."""
     match = _TCP.fullmatch(address)
     if match is None or int(match[3]) > 65535:  # noqa: PLR2004  the largest port
         raise ValueError(
@@ -81,7 +186,7 @@ def _place(address: str) -> tuple[socket.AddressFamily, tuple[object, ...]]:
     family = socket.AF_INET6 if match[1] else socket.AF_INET
     host = match[1] or match[2] or None
     try:
-        found = socket.getaddrinfo(host, match[3], family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, match[3], family, kind, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise ValueError(
             f"{address!r}: the host {host!r} has no address here ({error}); write an address such as 127.0.0.1"
@@ -92,35 +197,23 @@ def _place(address: str) -> tuple[socket.AddressFamily, tuple[object, ...]]:
 # --------------------------------------------------------------------------------------------------------- Unix
 
 
-def _unix(address: str, backlog: int, mode: int | None) -> socket.socket:
-    given = Path(address.removeprefix("unix:"))
-    if not given.name or given.name.startswith("@") or "\0" in address:
-        raise ValueError(f"{address!r} has no path of a file; write unix:/run/name.sock")
-    if mode is not None and not 0 <= mode <= 0o7777:  # noqa: PLR2004  the bits of a mode
-        raise ValueError(f"mode={mode} is no file mode; write one such as 0o660")
-    path = given.parent.resolve() / given.name
-    if known := _known(path):
-        return known
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with _locked(path.parent) as directory:
-            _refuse_used(path, directory)
-            _appear(listener, path.name, directory, backlog, mode)
-            made = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
-    except OSError as error:
-        listener.close()
-        raise OSError(error.errno, f"cannot listen on {address!r}: {error.strerror}") from error
-    _made[path] = listener
-    atexit.register(_remove, listener, path, (made.st_dev, made.st_ino), os.getpid())
-    return listener
+def _bind_path(listener: socket.socket, path: Path, options: Options) -> Bound:
+    with _locked(path.parent, patient=options.patient) as directory:
+        _refuse_used(path, directory)
+        _appear(listener, path.name, directory, options)
+        made = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
+    return Bound(listener, path, (made.st_dev, made.st_ino), os.getpid())
 
 
 @contextmanager
-def _locked(path: Path, flags: int = 0) -> Iterator[int]:
+def _locked(path: Path, *, patient: bool) -> Iterator[int]:
     """A descriptor of a directory, locked against others who ask here."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX | flags)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise OSError(errno.EBUSY, "its directory is locked by another process") from error
         try:
             yield directory
         finally:
@@ -151,14 +244,15 @@ def _is_used(found: int) -> bool:
         return visitor.connect_ex(f"/proc/self/fd/{found}") != errno.ECONNREFUSED
 
 
-def _appear(listener: socket.socket, name: str, directory: int, backlog: int, mode: int | None) -> None:
+def _appear(listener: socket.socket, name: str, directory: int, options: Options) -> None:
     """Let the socket listen under `name`, and let nobody see it before."""
     draft = f".{os.getpid()}-{os.urandom(4).hex()}.sock"
     listener.bind(f"/proc/self/fd/{directory}/{draft}")  # short, however long the path is
     try:
-        if mode is not None:
-            os.chmod(draft, mode, dir_fd=directory)  # after the bind, which would apply the umask to it
-        listener.listen(backlog)
+        # After the bind, which would apply the umask to it.
+        _own(f"/proc/self/fd/{directory}/{draft}", os.stat(draft, dir_fd=directory), options)
+        if options.kind == socket.SOCK_STREAM:
+            listener.listen(options.backlog)
         os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with suppress(OSError):
@@ -166,19 +260,10 @@ def _appear(listener: socket.socket, name: str, directory: int, backlog: int, mo
         raise
 
 
-def _remove(listener: socket.socket, path: Path, made: tuple[int, int], maker: int) -> None:
-    """Remove the path if we are who made it and it is still ours.
-
-    An open socket keeps its inode's number from being given to another one. At exit nothing may wait: where the lock
-    is taken, the path stays, for the next one to find it stale.
-    """
-    if os.getpid() != maker:
-        return
-    with suppress(OSError), _locked(path.parent, fcntl.LOCK_NB) as directory:
-        found = os.open(path.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
-        try:
-            now = os.fstat(found)
-            if (now.st_dev, now.st_ino) == made and (listener.fileno() >= 0 or not _is_used(found)):
-                os.unlink(path.name, dir_fd=directory)
-        finally:
-            os.close(found)
+def _own(path: str, now: os.stat_result, options: Options) -> None:
+    """Give a socket the owner and the mode that it shall have; the mode last, from which a new owner may take bits."""
+    user, group = options.owner
+    if user not in (-1, now.st_uid) or group not in (-1, now.st_gid):
+        os.chown(path, user, group)
+    if options.mode not in (None, stat.S_IMODE(now.st_mode)):
+        os.chmod(path, options.mode)  # noqa: PTH101  a text that is no path to keep

@@ -13,7 +13,7 @@ import textwrap
 import pytest
 from processes import PATIENCE, ROOT, run_script
 
-from reconciler.sockets import listen
+from reconciler.sockets import Options, bind, listen
 
 
 def answers(path):
@@ -394,3 +394,79 @@ def test_exit_does_not_wait_for_the_directory(tmp_path):
     assert path.is_socket()
     with listen(f"unix:{path}"):
         assert answers(path)
+
+
+# ----------------------------------------------------------------------------------------------------------- options
+
+
+def test_datagrams():
+    """A datagram socket receives, and its port is not shared by accident."""
+    bound = bind("127.0.0.1:0", Options(kind=socket.SOCK_DGRAM))
+    with bound.listener as listener, socket.socket(type=socket.SOCK_DGRAM) as client:
+        listener.settimeout(PATIENCE)
+        client.sendto(b"hello", listener.getsockname())
+
+        assert listener.recv(10) == b"hello"
+        with pytest.raises(OSError, match="already in use") as caught:
+            bind("127.0.0.1:{}".format(*listener.getsockname()[1:]), Options(kind=socket.SOCK_DGRAM))
+        assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_datagrams_by_path(tmp_path):
+    """A Unix socket for datagrams appears with its mode, takes the place of a stale one, and is removed."""
+    path = tmp_path / "log.sock"
+    leave_behind(path)
+    bound = bind(f"unix:{path}", Options(kind=socket.SOCK_DGRAM, mode=0o620))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.sendto(b"hello", str(path))
+
+        assert bound.listener.recv(10) == b"hello"
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o620
+    bound.close()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_reuse_port(kind):
+    """A port is shared by those who all asked for that."""
+    options = Options(kind=kind, reuse_port=True)
+    with bind("127.0.0.1:0", options).listener as first:
+        address = f"127.0.0.1:{first.getsockname()[1]}"
+        with bind(address, options).listener as second:
+            assert first.getsockname() == second.getsockname()
+            with pytest.raises(OSError, match=address):
+                bind(address, Options(kind=kind))
+
+
+def test_dual_stack():
+    """An IPv6 socket takes IPv4 connections too if it may."""
+    with bind("[::]:0", Options(ipv6_only=False)).listener as listener:
+        with socket.create_connection(("127.0.0.1", listener.getsockname()[1]), PATIENCE):
+            peer, address = listener.accept()
+            peer.close()
+        assert address[0] == "::ffff:127.0.0.1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_owner(tmp_path):
+    """A Unix socket gets the user and the group that it shall have, beside its mode."""
+    path = tmp_path / "web.sock"
+    bound = bind(f"unix:{path}", Options(mode=0o660, owner=(65534, 12)))
+    now = os.stat(path)
+    bound.close()
+
+    assert (now.st_uid, now.st_gid, stat.S_IMODE(now.st_mode)) == (65534, 12, 0o660)
+
+
+def test_impatience(tmp_path):
+    """One that is not patient does not wait for others who look into the same directory."""
+    lock = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="locked by another") as caught:
+            bind(f"unix:{tmp_path}/web.sock", Options(patient=False))
+    finally:
+        os.close(lock)
+
+    assert caught.value.errno == errno.EBUSY
+    assert os.listdir(tmp_path) == []

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from reconciler.core.spec import WorkerSpec
+from reconciler.core.serving import Probe, ProbeKind
+from reconciler.core.spec import Drain, WorkerSpec
 
 
 @attrs.frozen
@@ -17,6 +18,45 @@ class Start:
     uid: str
     set_name: str
     spec: WorkerSpec
+    reason: str
+
+    @property
+    def key(self) -> Any:
+        """Which worker."""
+        return self.spec.key
+
+
+@attrs.frozen
+class Ask:
+    """Ask a probe of an incarnation that runs. Answered by `Probed`; without an answer until `deadline` (seconds,
+    monotonic) it has failed.
+    """
+
+    uid: str
+    set_name: str
+    spec: WorkerSpec
+    kind: ProbeKind
+    probe: Probe
+    deadline: float
+
+    @property
+    def key(self) -> Any:
+        """Which worker."""
+        return self.spec.key
+
+
+@attrs.frozen
+class BeginDrain:
+    """Let an incarnation drain before it is asked to end, until `until` at the latest and `earliest` at the soonest
+    (seconds, monotonic). Answered by `Drained` if there is a command.
+    """
+
+    uid: str
+    set_name: str
+    spec: WorkerSpec
+    drain: Drain
+    earliest: float
+    until: float
     reason: str
 
     @property
@@ -57,4 +97,4 @@ class Forget:
     reason: str
 
 
-Action = Start | Stop | Kill | Forget
+Action = Start | Ask | BeginDrain | Stop | Kill | Forget

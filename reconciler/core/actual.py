@@ -8,150 +8,38 @@ among ten thousand workers costs what it costs among ten.
 
 import heapq
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
 
-from reconciler.core import backoff, lifecycle, narrate, rollout
-from reconciler.core.action import Action, Forget, Kill, Start, Stop
+from reconciler.core import backoff, dependencies, jobs, lifecycle, narrate, rollout
+from reconciler.core.action import Action, Ask, BeginDrain, Forget, Kill, Start, Stop
+from reconciler.core.actual_set import ActualSet
 from reconciler.core.event import Event
-from reconciler.core.observation import Elapsed, KillRequested, Lost, Observation, ResetAsked, Spawned, StopRequested
-from reconciler.core.rollout import Progress, Tally
+from reconciler.core.jobs import Done
+from reconciler.core.observation import (
+    DrainRequested,
+    Elapsed,
+    KillRequested,
+    Lost,
+    Observation,
+    ProbeAsked,
+    ResetAsked,
+    Spawned,
+    StopRequested,
+)
+from reconciler.core.rollout import Progress
 from reconciler.core.spec import WorkerSet
 from reconciler.core.worker import History, Phase, Worker
 
-_NO_FACTS = (0,) * 8
-_OUTDATED = 2  # the place of `Tally.outdated` among the facts of a key
-
-
-class ActualSet:
-    """The workers of one set by key, oldest incarnation first, with the running totals of `Tally`."""
-
-    __slots__ = (
-        "by_key",
-        "dirty",
-        "facts",
-        "generation",
-        "progress",
-        "queue",
-        "removed",
-        "surplus_reason",
-        "totals",
-        "wanted",
-    )
-
-    def __init__(self, wanted: WorkerSet, now: float) -> None:
-        self.wanted = wanted
-        self.removed = False
-        self.surplus_reason = "Removed"
-        self.generation = 1
-        self.by_key: dict[Any, tuple[Worker, ...]] = {}
-        self.facts: dict[Any, tuple[int, ...]] = {}
-        self.totals = list(_NO_FACTS)
-        self.dirty: set[Any] = set()
-        self.queue: list[Any] = []
-        self.progress = Progress(1, now)
-
-    @property
-    def tally(self) -> Tally:
-        """The set's workers, counted."""
-        return Tally(len(self.wanted.workers), *self.totals)
-
-    @property
-    def rests(self) -> bool:
-        """Whether nothing more will be done of itself while all stays as it is."""
-        if self.progress.stalled or self.tally.failed or rollout.is_reached(self.tally, self.wanted.policy.rollout):
-            return True
-        return self.wanted.paused and all(
-            len(workers) == 1 and (workers[0].ready or workers[0].phase in (Phase.SUCCEEDED, Phase.FAILED))
-            for workers in self.by_key.values()
-        )
-
-    @property
-    def due(self) -> float | None:
-        """When it counts as stalled, unless there is progress before; a paused rollout never does."""
-        return None if self.wanted.paused else self.progress.deadline(self.wanted.policy.rollout)
-
-    def want(self, wanted: WorkerSet, now: float, surplus_reason: str | None = None) -> None:
-        """Another spec is wanted: everything of the set is looked at again.
-
-        `surplus_reason` says that the set is gone altogether, and why.
-        """
-        self.wanted = wanted
-        self.removed = surplus_reason is not None
-        suspended = wanted.template is not None and wanted.template.suspend
-        self.surplus_reason = surplus_reason or ("Suspended" if suspended else "ScaledDown")
-        self.generation += 1
-        unfinished = self.progress.announced and not self.progress.done
-        self.progress = Progress(self.generation, now, announced=unfinished)
-        self.dirty.update(wanted.workers, self.by_key)
-        for key in self.dirty:
-            self.count(key)
-        self.queue = sorted(key for key in wanted.workers if self.outdated(key))
-
-    def put(self, key: Any, workers: tuple[Worker, ...]) -> None:
-        """Replace the incarnations of a key."""
-        if workers:
-            self.by_key[key] = workers
-        else:
-            self.by_key.pop(key, None)
-        self.dirty.add(key)
-        self.count(key)
-
-    def outdated(self, key: Any) -> bool:
-        """Whether a wanted key still has a live incarnation of another digest."""
-        facts = self.facts.get(key)
-        return facts is not None and facts[_OUTDATED] > 0
-
-    def count(self, key: Any) -> None:
-        """Bring the totals up to date with one key.
-
-        When the last outdated worker of a set that is recreated has gone, all of its keys may start.
-        """
-        before = self.facts.get(key, _NO_FACTS)
-        after = self._facts_of(key)
-        if after == before:
-            return
-        totals = self.totals
-        for position, (old, new) in enumerate(zip(before, after, strict=True)):
-            totals[position] += new - old
-        if after == _NO_FACTS:
-            self.facts.pop(key, None)
-        else:
-            self.facts[key] = after
-        if before[_OUTDATED] and not totals[_OUTDATED] and self.wanted.policy.rollout.strategy == "recreate":
-            self.dirty.update(self.wanted.workers)
-
-    def _facts_of(self, key: Any) -> tuple[int, ...]:
-        """What the key adds to each field of `Tally` after the first."""
-        workers = self.by_key.get(key, ())
-        wanted = self.wanted.workers.get(key)
-        if wanted is None:
-            return (0, 0, 0, 0, 1, 0, 0, 0) if workers else _NO_FACTS
-        available = updated = outdated = failed = completed = 0
-        for worker in workers:
-            current = worker.spec is wanted or worker.spec.digest == wanted.digest
-            if worker.phase is Phase.RUNNING and worker.ready:
-                available = 1
-                updated |= current
-            elif current and worker.phase is Phase.SUCCEEDED:
-                updated = completed = 1
-            elif current and worker.phase is Phase.FAILED:
-                failed = 1
-            if not current and worker.live:
-                outdated += 1
-        settled = int(updated and not outdated and len(workers) == 1)
-        completed = int(completed and not available)
-        return (available, int(updated), outdated, int(len(workers) > 1), 0, settled, failed, completed)
-
-    def trim(self) -> None:
-        """Drop the end of the queue of outdated keys that is done with."""
-        while self.queue and not self.outdated(self.queue[-1]):
-            self.queue.pop()
+_NOTHING: Done = MappingProxyType({})
 
 
 class Actual:
-    """All workers of a controller. `run` begins every uid and differs between controllers."""
+    """All workers of a controller. `run` begins every uid and differs between controllers. `outdated_ends` counts the
+    ends of incarnations that are no longer wanted as they were.
+    """
 
     def __init__(self, run: str = "") -> None:
         self.run = run
@@ -161,6 +49,11 @@ class Actual:
         self.strays: set[str] = set()
         self.dirty: set[str] = set()
         self.unconverged: set[str] = set()
+        self.needers: dict[str, frozenset[str]] = {}
+        self.hurried = False
+        self.outdated_ends = 0
+        self._stalled: list[str] = []
+        self._regained: list[tuple[str, str]] = []
         self._agenda: list[tuple[float, int, str, bool]] = []
         self._pushed = 0
 
@@ -168,28 +61,58 @@ class Actual:
         """The uid of the next incarnation but `ahead`."""
         return f"{self.run}{self.serial + ahead + 1}"
 
-    def want(self, desired: Mapping[str, WorkerSet], now: float, removal: str = "Removed") -> None:
+    def want(
+        self, desired: Mapping[str, WorkerSet], now: float, removal: str = "Removed", recall: Done = _NOTHING
+    ) -> list[Event]:
         """Take over what is desired. A set that is the same object as before costs nothing.
 
-        `removal` is the reason that the workers of the sets which are gone are given.
+        `removal` is the reason that the workers of the sets which are gone are given. Jobs of new sets that were done
+        according to `recall` are not run again.
         """
+        events: list[Event] = []
         for name, wanted in desired.items():
             known = self.sets.get(name)
             if known is None:
                 known = self.sets[name] = ActualSet(wanted, now)
                 known.dirty.update(wanted.workers)
+                if name in recall and wanted.policy.job:
+                    events += self._recall(known, recall[name], now)
             elif not known.removed and (known.wanted is wanted or known.wanted == wanted):
                 continue
             else:
                 before = known.wanted
                 known.want(wanted, now)
-                self._adapt(known, before)
+                events += self._adapt(known, before, now)
             self.dirty.add(name)
         for name in [name for name in self.sets if name not in desired]:
             known = self.sets[name]
             if not known.removed:
                 known.want(WorkerSet(name, {}, known.wanted.policy), now, removal)
                 self.dirty.add(name)
+        self._note_needs()
+        return events
+
+    def _recall(self, known: ActualSet, done: Mapping[str, str], now: float) -> list[Event]:
+        """The workers of a job that had done their work before this controller began."""
+        events = []
+        for key, spec in known.wanted.workers.items():
+            if done.get(str(key)) == jobs.fingerprint(spec.digest):
+                worker = lifecycle.recalled(self.uid(0), known.wanted.name, spec, now)
+                self.serial += 1
+                self.workers[worker.uid] = worker
+                known.put(key, (worker,))
+                events.append(narrate.recalled(worker))
+        return events
+
+    def take_stalled(self) -> Collection[str]:
+        """The sets whose rollout stalled since the last time."""
+        stalled, self._stalled = self._stalled, []
+        return [name for name in stalled if name in self.sets]
+
+    def take_regained(self) -> Collection[tuple[str, str]]:
+        """The sets that are to be restarted as what they need fell short and is there again, each with its name."""
+        regained, self._regained = self._regained, []
+        return regained
 
     def fold(self, observation: Observation, now: float) -> list[Event]:
         """Take in what was observed. A process that nobody knows is remembered as a stray, to be killed."""
@@ -203,6 +126,8 @@ class Actual:
         if after is not before:
             if not after.live:
                 after = attrs.evolve(after, judged=known.generation)  # a later one is a new chance
+                wanted = known.wanted.workers.get(after.key)
+                self.outdated_ends += wanted is None or wanted.digest != after.spec.digest
             self._replace(known, before, after)
         return narrate.between(before, after, observation, now)
 
@@ -216,24 +141,29 @@ class Actual:
                     self.dirty.add(name)
                 continue
             worker = self.workers.get(name)
-            if worker is not None and worker.deadline is not None and worker.deadline <= now:
+            due = None if worker is None else worker.wake_at
+            if worker is not None and due is not None and due <= now:
                 events += self.fold(Elapsed(name), now)
                 self.sets[worker.set_name].dirty.add(worker.key)
                 self.dirty.add(worker.set_name)
         return events
 
-    def _adapt(self, known: ActualSet, before: WorkerSet) -> None:
-        """Let an edit reach what exists: its place in the row, when it counts as ready, and waits that are shorter."""
+    def _adapt(self, known: ActualSet, before: WorkerSet, now: float) -> list[Event]:
+        """Let an edit reach what exists: its place in the row, its probes, and waits that are shorter."""
         after = known.wanted
+        events: list[Event] = []
         if _order(after) == _order(before) and after.policy == before.policy:
-            return
+            return events
         for key, workers in list(known.by_key.items()):
             spec = after.workers.get(key)
             for worker in workers:
-                adapted = attrs.evolve(worker, deadline=lifecycle.deadline_under(worker, after.policy))
+                current = spec is not None and worker.spec.digest == spec.digest
+                adapted = lifecycle.adapted(worker, after.policy, now, current=current)
                 if spec is not None:
                     adapted = attrs.evolve(adapted, spec=attrs.evolve(worker.spec, key=spec.key))
                 self._replace(known, worker, adapted)
+                events += narrate.between(worker, adapted, Elapsed(worker.uid), now)
+        return events
 
     def reset(self, name: str, keys: Collection[Any], now: float, *, anew: bool = False) -> list[Event]:
         """Forget the failures of these workers of a set, and give a stalled rollout its time anew. With `anew` those
@@ -260,12 +190,16 @@ class Actual:
 
     def hasten(self, now: float) -> list[Event]:
         """Let the deadlines of all that is stopping, and of all that will be, be now."""
-        for known in self.sets.values():
+        events: list[Event] = []
+        self.hurried = True
+        for name, known in self.sets.items():
             before = known.wanted
-            at_once = attrs.evolve(before.policy.stop, timeout=0.0)
+            at_once = attrs.evolve(before.policy.stop, timeout=0.0, drain=None)
             known.wanted = attrs.evolve(before, policy=attrs.evolve(before.policy, stop=at_once))
-            self._adapt(known, before)
-        return self.elapse(now)
+            events += self._adapt(known, before, now)
+            known.dirty.update(known.by_key)
+            self.dirty.add(name)
+        return events + self.elapse(now)
 
     def commit(self, actions: Iterable[Action], now: float) -> list[Event]:
         """Take in what was decided, before it is asked of the driver.
@@ -282,6 +216,11 @@ class Actual:
             elif isinstance(action, Stop):
                 asked = StopRequested(action.uid, action.signal, action.deadline, action.reason)
                 events += self.fold(asked, now)
+            elif isinstance(action, Ask):
+                events += self.fold(ProbeAsked(action.uid, action.kind, action.deadline), now)
+            elif isinstance(action, BeginDrain):
+                drains = DrainRequested(action.uid, action.earliest, action.until, action.reason)
+                events += self.fold(drains, now)
             elif isinstance(action, Kill):
                 if action.uid in self.strays:
                     self.strays.discard(action.uid)
@@ -309,7 +248,7 @@ class Actual:
                     return when
             else:
                 worker = self.workers.get(name)
-                if worker is not None and worker.deadline == when:
+                if worker is not None and worker.wake_at == when:
                     return when
             heapq.heappop(agenda)
         return None
@@ -317,7 +256,8 @@ class Actual:
     def _start(self, action: Start, now: float) -> Event:
         """A new incarnation takes the place of the ended ones of its key."""
         known = self.sets[action.set_name]
-        kept, history = [], History()
+        kept, history, probes = [], History(), known.wanted.policy.probes
+        wanted = known.wanted.workers.get(action.key)
         for worker in known.by_key.get(action.key, ()):
             if worker.live:
                 kept.append(worker)
@@ -326,8 +266,9 @@ class Actual:
                 if worker.spec.digest == action.spec.digest and worker.phase in (Phase.BACKOFF, Phase.STOPPED):
                     restarts = worker.history.restarts + (worker.phase is Phase.BACKOFF)
                     history = attrs.evolve(worker.history, restarts=restarts)
+                    probes = worker.probes if wanted is None or wanted.digest != worker.spec.digest else probes
         history = backoff.started(history, known.wanted.policy.restart.start_limit, now)
-        begun = lifecycle.begin(action, known.generation, history, now)
+        begun = lifecycle.begin(action, known.generation, history, now, trial=known.rolls, probes=probes)
         self.serial += 1
         self.workers[begun.uid] = begun
         known.put(action.key, (*kept, begun))
@@ -347,8 +288,9 @@ class Actual:
         self.workers[after.uid] = after
         key = after.key
         known.put(key, tuple(after if worker is before else worker for worker in known.by_key[key]))
-        if after.deadline is not None and after.deadline != before.deadline:
-            self._schedule(after.deadline, after.uid, is_set=False)
+        due = after.wake_at
+        if due is not None and due != before.wake_at:
+            self._schedule(due, after.uid, is_set=False)
         self.dirty.add(after.set_name)
 
     def _advance(self, names: Iterable[str], now: float) -> list[Event]:
@@ -359,7 +301,8 @@ class Actual:
             known.trim()
             before, tally = known.progress, known.tally
             rules = known.wanted.policy.rollout
-            known.progress = rollout.advance(before, tally, rules, now, paused=known.wanted.paused)
+            self._note_waiting(known, now)
+            known.progress = rollout.advance(known.progress, tally, rules, now, patient=known.is_patient)
             events += rollout.events(name, before, known.progress, tally)
             (self.unconverged.discard if tally.converged else self.unconverged.add)(name)
             due = known.due
@@ -367,10 +310,53 @@ class Actual:
                 self._schedule(due, name, is_set=True)
             if before.stalled and not known.progress.stalled:
                 self.dirty.add(name)
+            if known.progress.stalled and not before.stalled:
+                self._stalled.append(name)
+            if known.progress.done:
+                known.good = known.wanted.template
+            if name in self.needers:
+                self._tell_needers(name, known)
             if known.removed and not known.by_key:
                 del self.sets[name]
                 self.dirty.discard(name)
+                self._release(known)
         return events
+
+    def _note_needs(self) -> None:
+        """Who needs whom, of the sets that there are."""
+        self.needers = dependencies.needers(self.sets)
+
+    def _note_waiting(self, known: ActualSet, now: float) -> None:
+        """Whether the set waits for others; what it waited does not count as time without progress."""
+        waited = known.waiting
+        known.waiting = next(dependencies.unmet(self.sets, known), None) is not None
+        if waited and not known.waiting:
+            known.progress = attrs.evolve(known.progress, since=now)
+
+    def _tell_needers(self, name: str, known: ActualSet) -> None:
+        """Those who need a set are looked at again when it has come further, or fallen back."""
+        before, reached = known.reached, known.conditions()
+        if reached == before:
+            return
+        gained, known.reached = reached & known.lost, reached
+        known.lost |= before - reached
+        known.lost -= reached
+        for needer in self.needers[name]:
+            other = self.sets[needer]
+            if dependencies.restarts_with(other, name, known, gained):
+                self._regained.append((needer, name))
+            other.dirty.update(other.wanted.workers)
+            self.dirty.add(needer)
+
+    def _release(self, gone: ActualSet) -> None:
+        """What was kept for a set that is gone may be stopped now."""
+        for one in gone.wanted.policy.needed:
+            other = self.sets.get(one.set)
+            if other is not None:
+                other.dirty.update(other.by_key)
+                self.dirty.add(one.set)
+        if gone.wanted.policy.needed:
+            self._note_needs()
 
     def _schedule(self, when: float | None, name: str, *, is_set: bool) -> None:
         if when is not None:

@@ -18,6 +18,8 @@ WORKER_ADOPTED = "worker.adopted"
 WORKER_START_FAILED = "worker.start_failed"
 WORKER_EXITED = "worker.exited"
 WORKER_BACKOFF = "worker.backoff"
+WORKER_UNHEALTHY = "worker.unhealthy"
+WORKER_DRAINING = "worker.draining"
 WORKER_STOPPING = "worker.stopping"
 WORKER_KILLING = "worker.killing"
 WORKER_STOPPED = "worker.stopped"
@@ -35,6 +37,9 @@ ROLLOUT_STARTED = "rollout.started"
 ROLLOUT_COMPLETED = "rollout.completed"
 ROLLOUT_STALLED = "rollout.stalled"
 ROLLOUT_RESUMED = "rollout.resumed"
+ROLLOUT_UNDONE = "rollout.undone"
+SCHEDULE_SKIPPED = "schedule.skipped"
+DEPENDENCY_RESTARTED = "dependency.restarted"
 SOURCE_HELD = "source.held"
 SOURCE_RELEASED = "source.released"
 SOURCE_POLLING = "source.polling"
@@ -90,6 +95,13 @@ _KINDS = (
         ("exit_code", "signal", "expected", "uptime_s", "leftovers"),
     ),
     Kind(WORKER_BACKOFF, "warning", "The next start waits.", ("delay_s", "restarts")),
+    Kind(
+        WORKER_UNHEALTHY,
+        "error",
+        "It runs and is not sane, or never came to serve: it will be stopped, and that counts as a failure.",
+        ("message",),
+    ),
+    Kind(WORKER_DRAINING, "info", "It will be asked to end, and drains before that.", ("until_s",)),
     Kind(WORKER_STOPPING, "info", "It was asked to end.", ("signal", "timeout_s")),
     Kind(WORKER_KILLING, "warning", "It is being killed, with its process group."),
     Kind(WORKER_STOPPED, "info", "It ended because it was asked to; it will not be restarted."),
@@ -112,6 +124,24 @@ _KINDS = (
         ("updated", "replicas"),
     ),
     Kind(ROLLOUT_RESUMED, "info", "A stalled rollout made progress after all, and goes on.", ("updated", "replicas")),
+    Kind(
+        ROLLOUT_UNDONE,
+        "warning",
+        "A stalled rollout is undone, as `auto_rollback` says: the set runs again what last ran everywhere.",
+        ("replicas",),
+    ),
+    Kind(
+        SCHEDULE_SKIPPED,
+        "warning",
+        "A run that was due is left out; `scheduled` is its time, in seconds since the epoch.",
+        ("scheduled",),
+    ),
+    Kind(
+        DEPENDENCY_RESTARTED,
+        "info",
+        "What the set depends on fell short and is there again; the set is restarted, as `restart_with` says.",
+        ("needs",),
+    ),
     Kind(SOURCE_HELD, "warning", "What is missing or unreadable is not taken as a wish to stop it.", ("file", "held")),
     Kind(SOURCE_RELEASED, "info", "What was held is held no longer.", ("file",)),
     Kind(SOURCE_POLLING, "warning", "Changes are looked for at intervals, as they cannot be watched.", ("file",)),

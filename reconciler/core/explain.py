@@ -4,14 +4,18 @@ Rule: nothing is decided here. The actions are those of `reconcile` itself, aske
 the state says what is waited for.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import attrs
 
-from reconciler.core.action import Action, Start, Stop
+from reconciler.core import dependencies
+from reconciler.core.action import Ask, BeginDrain, Forget, Kill, Start, Stop
+from reconciler.core.actual_set import ActualSet
+from reconciler.core.lifecycle import own
 from reconciler.core.reconcile import decisions
+from reconciler.core.spec import Policy
 from reconciler.core.status import View
 from reconciler.core.worker import Phase, Worker
 
@@ -37,9 +41,25 @@ RULES: Mapping[str, str] = MappingProxyType(
         "StartError": "It could not be started; it is tried again after a wait. `describe` shows the error.",
         "StartLimitHit": "It was started too often within its start limit; an edit or `reset` is a new chance.",
         "Error": "It ended badly, and its restart policy does not want it back; an edit or `reset` is a new chance.",
+        "Scheduled": "Its time has come.",
+        "Remembered": "It ended well before this controller began; an edit or `restart` runs it again.",
         "Completed": "It ended well, and its restart policy asks for nothing more.",
         "ResetAsked": "Somebody asked that its failures be forgotten; it is tried now.",
         "Starting": "Its start was asked for, and the answer is awaited.",
+        "Draining": "It will be asked to end, and drains before that.",
+        "NotReadyInTime": "It did not say in time that it can serve; that counts as a failure.",
+        "WatchdogTimeout": "It was not heard of in time; that counts as a failure.",
+        "StartupFailed": "Its startup probe failed too often; that counts as a failure.",
+        "LivenessFailed": "Its liveness probe failed too often; that counts as a failure.",
+        "ReadinessFailed": "Its readiness probe failed too often; it runs on, and is asked again.",
+        "StopsItself": "It said that it stops.",
+        "StopsForTooLong": "It said that it stops, and did not within its stop timeout; that counts as a failure.",
+        "NotStarted": "It runs, and its startup probe has not succeeded yet.",
+        "NotAsked": "It runs, and its readiness probe has not succeeded yet.",
+        "JobRuns": "It is a job that runs; it is done when it has ended well.",
+        "Partition": "It is outdated; the rollout's partition lets it keep what it has.",
+        "WaitsForDependency": "It starts when what its set depends on is there; `describe` says what that is.",
+        "WaitsForNeeders": "It stops when the workers of those sets that depend on it are gone.",
         "MinReady": "It runs, and counts as ready once it did so for `min_ready`.",
         "NotNotified": "It runs, and has not yet said that it can serve.",
         "Paused": "It is outdated; `rollout resume` lets its replacement go on.",
@@ -59,8 +79,8 @@ RULES: Mapping[str, str] = MappingProxyType(
 class Explanation:
     """What would be done with one incarnation of a worker, or with the worker where it has none.
 
-    `does` is what the plan would do: "start", "stop", "kill", "forget", or "nothing". `rule` is one of `RULES`, and
-    `deadline` when that may change by itself (seconds, monotonic).
+    `does` is what the plan would do: "start", "drain", "stop", "kill", "forget", or "nothing". `rule` is one of
+    `RULES`, and `deadline` when that may change by itself (seconds, monotonic).
     """
 
     key: str
@@ -80,19 +100,26 @@ def explain(view: View, set_name: str, key: Any, now: float) -> tuple[Explanatio
     """All that there is to say of one key of a set that has been looked at, at `now`."""
     known = view.actual.sets[set_name]
     wanted = view.desired.get(set_name, known.wanted)
-    asked = list(decisions(wanted, known, key, now))
+    asked = [one for one in decisions(view.desired, view.actual, set_name, key, now) if not isinstance(one, Ask)]
     rows = [_of_worker(view, worker, asked) for worker in known.by_key.get(key, ())]
     starts = [one for one in asked if isinstance(one, Start)]
     rows += [Explanation(str(key), None, "Pending", "start", start.reason) for start in starts]
     if not rows:
-        rule = "StopAsked" if key in wanted.down else "WaitsForOthers" if key in wanted.workers else "Unwanted"
+        needs = next(dependencies.unmet(view.actual.sets, known), None)
+        waits = "WaitsForOthers" if needs is None else "WaitsForDependency"
+        rule = "StopAsked" if key in wanted.down else waits if key in wanted.workers else "Unwanted"
         rows = [Explanation(str(key), None, "Stopped" if key in wanted.down else "Pending", "nothing", rule)]
     return tuple(rows)
 
 
-def _of_worker(view: View, worker: Worker, asked: list[Action]) -> Explanation:
+_Told = Start | BeginDrain | Stop | Kill | Forget
+
+_DOES: Mapping[type, str] = MappingProxyType({BeginDrain: "drain"})
+
+
+def _of_worker(view: View, worker: Worker, asked: Sequence[_Told]) -> Explanation:
     mine = [one for one in asked if not isinstance(one, Start) and one.uid == worker.uid]
-    does = type(mine[0]).__name__.lower() if mine else "nothing"
+    does = _DOES.get(type(mine[0]), type(mine[0]).__name__.lower()) if mine else "nothing"
     rule = mine[0].reason if mine else next(_waits(view, worker))
     deadline = mine[0].deadline if mine and isinstance(mine[0], Stop) else worker.deadline
     return Explanation(str(worker.key), worker.uid, str(worker.phase), does, rule, deadline)
@@ -102,19 +129,48 @@ def _waits(view: View, worker: Worker) -> Iterator[str]:
     """Why nothing is done: the first is the answer."""
     known = view.actual.sets[worker.set_name]
     wanted = view.desired.get(worker.set_name, known.wanted)
-    spec = wanted.workers.get(worker.key)
+    needs = next(dependencies.unmet(view.actual.sets, known), None) is not None
     if worker.phase is Phase.STARTING:
         yield "Starting"
+    if worker.phase is Phase.STOPPING and worker.quit_at is not None:
+        yield "Draining"
     if worker.phase is not Phase.RUNNING:
+        if needs and not worker.live:
+            yield "WaitsForDependency"
         yield worker.reason or "Unwanted"
+    if known.removed:
+        yield "WaitsForNeeders"
+    spec = wanted.workers.get(worker.key)
     if spec is not None and spec.digest != worker.spec.digest:
-        if wanted.paused:
-            yield "Paused"
-        if known.progress.stalled:
-            yield "ProgressDeadlineExceeded"
-        if wanted.policy.rollout.strategy == "on_delete":
-            yield "OnDelete"
-        yield "Surging" if len(known.by_key[worker.key]) > 1 else "BudgetUsed"
+        yield from _outdated(known, worker, needs=needs)
     if not worker.ready:
-        yield "NotNotified" if worker.able_since is None else "MinReady"
+        yield why_not_ready(worker, own(worker, wanted.policy))
     yield "UpToDate"
+
+
+def _outdated(known: ActualSet, worker: Worker, *, needs: bool) -> Iterator[str]:
+    """Why one that runs from another spec is not replaced."""
+    if known.wanted.paused:
+        yield "Paused"
+    if worker.key in known.held:
+        yield "Partition"
+    if needs:
+        yield "WaitsForDependency"
+    if known.progress.stalled:
+        yield "ProgressDeadlineExceeded"
+    if known.wanted.policy.rollout.strategy == "on_delete":
+        yield "OnDelete"
+    yield "Surging" if len(known.by_key[worker.key]) > 1 else "BudgetUsed"
+
+
+def why_not_ready(worker: Worker, policy: Policy) -> str:
+    """Why a worker that runs is not ready."""
+    if policy.job:
+        return "JobRuns"
+    if worker.able_since is not None:
+        return "MinReady"
+    if worker.health.reason is not None:
+        return worker.health.reason
+    if policy.ready == "notify" and not worker.health.told:
+        return "NotNotified"
+    return "NotAsked" if worker.health.started else "NotStarted"

@@ -18,24 +18,31 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from reconciler.core import backoff
+from reconciler.core import backoff, health
 from reconciler.core.action import Start
+from reconciler.core.health import Health
 from reconciler.core.observation import (
     OBSERVATIONS,
     Adopted,
+    Drained,
+    DrainRequested,
     Elapsed,
     Exited,
     KillRequested,
     Lost,
+    Notice,
     NotReady,
     Observation,
+    ProbeAsked,
+    Probed,
     Ready,
     ResetAsked,
     Spawned,
     SpawnFailed,
     StopRequested,
 )
-from reconciler.core.spec import Policy
+from reconciler.core.serving import Probes
+from reconciler.core.spec import Command, Drain, Policy, WorkerSpec
 from reconciler.core.worker import End, History, Phase, Worker
 
 START_ANSWER = 60.0
@@ -48,6 +55,8 @@ START_TIMEOUT, STOP_TIMEOUT, UNKILLABLE = "StartTimeout", "StopTimeout", "Unkill
 KILLS = frozenset({START_TIMEOUT, STOP_TIMEOUT, UNKILLABLE})
 """The reasons of a kill; a stopping incarnation with one of them has been killed already."""
 
+_NO_PROBES = Probes()
+
 Handler = Callable[[Worker, Any, Policy, float], Worker]
 
 
@@ -58,31 +67,76 @@ class Transition(NamedTuple):
     targets: tuple[Phase, ...]
 
 
-def begin(start: Start, generation: int, history: History, now: float) -> Worker:
-    """The new incarnation that `start` asks for at `now`; `history` already counts this start."""
-    due = now + START_ANSWER
-    return Worker(start.uid, start.set_name, start.spec, generation, Phase.STARTING, now, history=history, deadline=due)
+def begin(  # noqa: PLR0913  six is the house's limit
+    start: Start, generation: int, history: History, now: float, *, trial: bool = False, probes: Probes = _NO_PROBES
+) -> Worker:
+    """The new incarnation that `start` asks for at `now`; `history` already counts this start, and it is on `trial` if
+    a rollout goes on.
+    """
+    return Worker(
+        start.uid,
+        start.set_name,
+        start.spec,
+        generation,
+        Phase.STARTING,
+        now,
+        history=history,
+        deadline=now + START_ANSWER,
+        trial=trial,
+        probes=probes,
+    )
+
+
+def recalled(uid: str, set_name: str, spec: WorkerSpec, now: float) -> Worker:
+    """An incarnation that ended well before this controller began."""
+    return Worker(uid, set_name, spec, 1, Phase.SUCCEEDED, now, reason="Remembered", judged=1)
 
 
 def observe(worker: Worker, observation: Observation, policy: Policy, now: float) -> Worker:
     """The worker after `observation`; the same object where nothing changed."""
-    return TABLE[worker.phase, type(observation)].handler(worker, observation, policy, now)
+    return TABLE[worker.phase, type(observation)].handler(worker, observation, own(worker, policy), now)
 
 
-def deadline_under(worker: Worker, policy: Policy) -> float | None:
-    """The worker's deadline when its policy has become this one: what is waited for may come sooner, never later."""
+def own(worker: Worker, policy: Policy) -> Policy:
+    """The policy as it is for this incarnation. What it tells of itself, and what it can be asked, depends on the spec
+    that it was started from, be that outdated by now.
+    """
+    ready, watchdog, command = policy.ready, policy.watchdog, worker.spec.payload
+    if type(command) is Command:
+        ready = "notify" if command.notify or command.ready_fd is not None else "alive"
+        watchdog = command.watchdog
+    if ready == policy.ready and watchdog == policy.watchdog and worker.probes == policy.probes:
+        return policy
+    return attrs.evolve(policy, ready=ready, watchdog=watchdog, probes=worker.probes)
+
+
+def adapted(worker: Worker, policy: Policy, now: float, *, current: bool) -> Worker:
+    """The worker when its set's policy has become this one: what is waited for may come sooner, never later. Other
+    probes are for those only that run from the wanted spec, as they are `current`.
+    """
+    if current and worker.probes != policy.probes:
+        worker = attrs.evolve(worker, probes=policy.probes)
+    policy = own(worker, policy)
+    if worker.phase is Phase.RUNNING and worker.health is not health.NONE:
+        worker = _judged(worker, health.adapted(worker.health, policy, worker.uid, now), policy, now)
+        if worker.able_since is None or worker.ready:
+            return worker
+        return attrs.evolve(worker, deadline=worker.able_since + _wait(worker, policy))
+    if worker.phase is Phase.STOPPING and worker.quit_at is not None:
+        drain = policy.stop.drain or Drain(timeout=0.0)
+        quit_at = min(worker.quit_at, worker.since + max(drain.delay, drain.timeout))
+        by = quit_at + policy.stop.timeout
+        return attrs.evolve(worker, quit_at=quit_at, deadline=min(by, worker.deadline or by))
     due = worker.deadline
     if due is None:
-        return None
-    if worker.phase is Phase.RUNNING and worker.able_since is not None:
-        return worker.able_since + policy.min_ready
+        return worker
     if worker.phase is Phase.STOPPING and worker.reason not in KILLS:
-        return min(due, worker.since + policy.stop.timeout)
+        due = min(due, worker.since + policy.stop.timeout)
     if worker.phase is Phase.BACKOFF:
         longest = policy.restart.backoff.max if policy.restart.backoff.initial else 0.0
         floor = backoff.START_ERROR_FLOOR if worker.reason == "StartError" else 0.0
-        return min(due, worker.since + max(floor, longest))
-    return due
+        due = min(due, worker.since + max(floor, longest))
+    return worker if due == worker.deadline else attrs.evolve(worker, deadline=due)
 
 
 def ignore(worker: Worker, _observation: Observation, _policy: Policy, _now: float) -> Worker:
@@ -95,33 +149,84 @@ def _spawned(worker: Worker, observation: Spawned | Adopted, policy: Policy, now
     running = attrs.evolve(
         worker, phase=Phase.RUNNING, since=now, pid=observation.pid, started_at=now, deadline=None, reason=reason
     )
-    return running if policy.ready == "notify" else _able(running, policy, now)
+    begun = health.begun(policy, worker.uid, now)
+    if worker.health.told:  # it was quicker than the answer of its driver
+        begun = health.told(begun, policy, worker.uid, now, now)
+    return _judged(running, begun, policy, now)
 
 
-def _able(worker: Worker, policy: Policy, now: float) -> Worker:
-    """It can serve, and is ready once it could for long enough."""
-    wait = policy.min_ready
-    return attrs.evolve(worker, able_since=now, ready=not wait, deadline=now + wait if wait else None)
+def _judged(worker: Worker, found: Health, policy: Policy, now: float) -> Worker:
+    """A worker that runs, when its health is this; it is ready once it could serve for long enough, a job never."""
+    if found is worker.health:
+        return worker
+    able = found.is_able(policy) and not policy.job
+    if able == (worker.able_since is not None):
+        return attrs.evolve(worker, health=found)
+    if not able:
+        reason = found.reason or worker.reason
+        return attrs.evolve(worker, health=found, able_since=None, ready=False, deadline=None, reason=reason)
+    wait = _wait(worker, policy)
+    if wait:
+        return attrs.evolve(worker, health=found, able_since=now, deadline=now + wait)
+    reason = worker.reason if worker.since == now and worker.reason == "Adopted" else None
+    return attrs.evolve(worker, health=found, able_since=now, ready=True, deadline=None, reason=reason)
+
+
+def _wait(worker: Worker, policy: Policy) -> float:
+    """How long it must have been able to serve to count as ready."""
+    return max(policy.min_ready, policy.trial) if worker.trial else policy.min_ready
 
 
 def _spawned_while_stopping(worker: Worker, observation: Spawned | Adopted, _policy: Policy, now: float) -> Worker:
     return worker if worker.pid is not None else attrs.evolve(worker, pid=observation.pid, started_at=now)
 
 
+def _ready_early(worker: Worker, _observation: Ready, policy: Policy, _now: float) -> Worker:
+    return attrs.evolve(worker, health=_TOLD) if policy.ready == "notify" else worker
+
+
 def _ready(worker: Worker, _observation: Ready, policy: Policy, now: float) -> Worker:
-    if worker.able_since is not None:
+    known = worker.health
+    if not known.reloading and (known.told or (known.told is None and policy.ready == "alive")):
         return worker
-    able = _able(worker, policy, now)
-    return attrs.evolve(able, reason=None) if able.ready else able
+    began = worker.started_at or now
+    return _judged(worker, health.told(worker.health, policy, worker.uid, now, began), policy, now)
 
 
-def _not_ready(worker: Worker, observation: NotReady, _policy: Policy, _now: float) -> Worker:
-    if worker.able_since is None:
+def _not_ready(worker: Worker, observation: NotReady, policy: Policy, now: float) -> Worker:
+    if worker.health.told is False or worker.able_since is None:
         return worker
-    return attrs.evolve(worker, able_since=None, ready=False, deadline=None, reason=observation.reason)
+    return _judged(worker, health.untold(worker.health, observation.reason), policy, now)
 
 
-def _elapsed_while_running(worker: Worker, _observation: Elapsed, _policy: Policy, now: float) -> Worker:
+def _noticed(worker: Worker, observation: Notice, policy: Policy, now: float) -> Worker:
+    return _judged(worker, health.noticed(worker.health, observation, policy, now), policy, now)
+
+
+def _noticed_while_stopping(worker: Worker, observation: Notice, policy: Policy, now: float) -> Worker:
+    """It may ask for more time, but not of somebody in haste."""
+    found = worker.health if observation.status is None else attrs.evolve(worker.health, status=observation.status)
+    due = worker.deadline
+    if observation.extend and policy.stop.timeout and worker.quit_at is None and worker.reason not in KILLS:
+        due = max(due or 0.0, now + observation.extend)
+    if due == worker.deadline and found is worker.health:
+        return worker
+    return attrs.evolve(worker, health=found, deadline=due)
+
+
+def _asked(worker: Worker, observation: ProbeAsked, _policy: Policy, _now: float) -> Worker:
+    return attrs.evolve(worker, health=health.asked(worker.health, observation.kind, observation.deadline))
+
+
+def _probed(worker: Worker, observation: Probed, policy: Policy, now: float) -> Worker:
+    began = worker.started_at or now
+    return _judged(worker, health.probed(worker.health, observation, policy, now, began), policy, now)
+
+
+def _elapsed_while_running(worker: Worker, _observation: Elapsed, policy: Policy, now: float) -> Worker:
+    began = worker.started_at or now
+    found = health.elapsed(worker.health, policy, worker.uid, now, began)
+    worker = _judged(worker, found, policy, now)
     if worker.deadline is None or now < worker.deadline:
         return worker
     return attrs.evolve(worker, ready=True, deadline=None, reason=None)
@@ -141,10 +246,11 @@ def _exited(worker: Worker, observation: Exited | Lost, policy: Policy, now: flo
     """It ended by itself: the restart policy decides."""
     restart = policy.restart
     end = _end_of(observation)
-    success = end.exit_code is not None and end.exit_code in restart.success_exit_codes
+    ailment = worker.health.ailment
+    success = ailment is None and end.exit_code is not None and end.exit_code in restart.success_exit_codes
     ended = attrs.evolve(worker, end=end)
     if restart.policy == "never" or (restart.policy == "on_failure" and success):
-        return _ended(ended, *((Phase.SUCCEEDED, "Completed") if success else (Phase.FAILED, "Error")), now)
+        return _ended(ended, *((Phase.SUCCEEDED, "Completed") if success else (Phase.FAILED, ailment or "Error")), now)
     if backoff.exhausted(worker.history, restart.start_limit, now):
         return _ended(ended, Phase.FAILED, "StartLimitHit", now)
     uptime = 0.0 if worker.started_at is None else now - worker.started_at
@@ -152,8 +258,10 @@ def _exited(worker: Worker, observation: Exited | Lost, policy: Policy, now: flo
     return _back_off(ended, "CrashLoopBackOff", failures, backoff.delay(restart.backoff, failures, worker.uid), now)
 
 
-def _stopped(worker: Worker, observation: Exited | Lost | SpawnFailed, _policy: Policy, now: float) -> Worker:
-    """It ended because it was asked to, which says nothing about its health."""
+def _stopped(worker: Worker, observation: Exited | Lost | SpawnFailed, policy: Policy, now: float) -> Worker:
+    """It ended because it was asked to, which says nothing about its health, unless it was asked to because of that."""
+    if worker.health.ailment is not None and not isinstance(observation, SpawnFailed):
+        return _exited(worker, observation, policy, now)
     end = None if isinstance(observation, SpawnFailed) else _end_of(observation)
     return _ended(attrs.evolve(worker, end=end), Phase.STOPPED, worker.reason, now)
 
@@ -164,8 +272,30 @@ def _stop(worker: Worker, observation: StopRequested, _policy: Policy, now: floa
     )
 
 
-def _stop_sooner(worker: Worker, observation: StopRequested, _policy: Policy, _now: float) -> Worker:
-    """A deadline may only shrink."""
+def _drain(worker: Worker, observation: DrainRequested, policy: Policy, now: float) -> Worker:
+    return attrs.evolve(
+        worker,
+        phase=Phase.STOPPING,
+        since=now,
+        ready=False,
+        deadline=observation.until + policy.stop.timeout,
+        reason=observation.reason,
+        quit_at=observation.until,
+        drains_until=observation.earliest,
+    )
+
+
+def _drained(worker: Worker, _observation: Drained, _policy: Policy, now: float) -> Worker:
+    if worker.quit_at is None or worker.drains_until is None:
+        return worker
+    quit_at = min(worker.quit_at, max(worker.drains_until, now))
+    return worker if quit_at == worker.quit_at else attrs.evolve(worker, quit_at=quit_at)
+
+
+def _stop_sooner(worker: Worker, observation: StopRequested, _policy: Policy, now: float) -> Worker:
+    """The end of draining, or a deadline, which may only shrink."""
+    if worker.quit_at is not None:
+        return attrs.evolve(worker, since=now, deadline=observation.deadline, quit_at=None, drains_until=None)
     if worker.deadline is not None and worker.deadline <= observation.deadline:
         return worker
     return attrs.evolve(worker, deadline=observation.deadline)
@@ -173,7 +303,13 @@ def _stop_sooner(worker: Worker, observation: StopRequested, _policy: Policy, _n
 
 def _kill(worker: Worker, observation: KillRequested, _policy: Policy, now: float) -> Worker:
     return attrs.evolve(
-        worker, phase=Phase.STOPPING, since=now, ready=False, deadline=now + KILL_ANSWER, reason=observation.reason
+        worker,
+        phase=Phase.STOPPING,
+        since=now,
+        ready=False,
+        deadline=now + KILL_ANSWER,
+        reason=observation.reason,
+        quit_at=None,
     )
 
 
@@ -204,6 +340,7 @@ def _back_off(worker: Worker, reason: str, failures: int, wait: float, now: floa
     return attrs.evolve(ended, deadline=now + wait, history=history)
 
 
+_TOLD = Health(told=True)
 _NOP = {kind: Transition(ignore, ()) for kind in OBSERVATIONS}
 _AFTER_EXIT = (Phase.BACKOFF, Phase.SUCCEEDED, Phase.FAILED)
 
@@ -211,6 +348,7 @@ _STARTING = {
     Spawned: Transition(_spawned, (Phase.RUNNING,)),
     Adopted: Transition(_spawned, (Phase.RUNNING,)),
     SpawnFailed: Transition(_start_failed, (Phase.BACKOFF, Phase.FAILED)),
+    Ready: Transition(_ready_early, (Phase.STARTING,)),
     Exited: Transition(_exited, _AFTER_EXIT),
     Lost: Transition(_exited, _AFTER_EXIT),
     StopRequested: Transition(_stop, (Phase.STOPPING,)),
@@ -219,6 +357,10 @@ _STARTING = {
 _RUNNING = {
     Ready: Transition(_ready, (Phase.RUNNING,)),
     NotReady: Transition(_not_ready, (Phase.RUNNING,)),
+    Notice: Transition(_noticed, (Phase.RUNNING,)),
+    ProbeAsked: Transition(_asked, (Phase.RUNNING,)),
+    Probed: Transition(_probed, (Phase.RUNNING,)),
+    DrainRequested: Transition(_drain, (Phase.STOPPING,)),
     Elapsed: Transition(_elapsed_while_running, (Phase.RUNNING,)),
     Exited: Transition(_exited, _AFTER_EXIT),
     Lost: Transition(_exited, _AFTER_EXIT),
@@ -230,8 +372,10 @@ _STOPPING = {
     Spawned: Transition(_spawned_while_stopping, (Phase.STOPPING,)),
     Adopted: Transition(_spawned_while_stopping, (Phase.STOPPING,)),
     SpawnFailed: Transition(_stopped, (Phase.STOPPED,)),
-    Exited: Transition(_stopped, (Phase.STOPPED,)),
-    Lost: Transition(_stopped, (Phase.STOPPED,)),
+    Exited: Transition(_stopped, (Phase.STOPPED, *_AFTER_EXIT)),
+    Lost: Transition(_stopped, (Phase.STOPPED, *_AFTER_EXIT)),
+    Notice: Transition(_noticed_while_stopping, (Phase.STOPPING,)),
+    Drained: Transition(_drained, (Phase.STOPPING,)),
     StopRequested: Transition(_stop_sooner, (Phase.STOPPING,)),
     KillRequested: Transition(_kill, (Phase.STOPPING,)),
 }

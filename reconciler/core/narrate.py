@@ -11,10 +11,10 @@ from reconciler.core.action import Kill
 from reconciler.core.event import Event
 from reconciler.core.observation import (
     Adopted,
+    DrainRequested,
     Exited,
     KillRequested,
     Lost,
-    NotReady,
     Observation,
     ResetAsked,
     SpawnFailed,
@@ -33,6 +33,11 @@ _END = {
 def starting(worker: Worker, reason: str) -> Event:
     """The event of a new incarnation."""
     return _about(worker, event.WORKER_STARTING, reason, {"restarts": worker.history.restarts})
+
+
+def recalled(worker: Worker) -> Event:
+    """The event of a job that was done before this controller began."""
+    return _about(worker, event.WORKER_SUCCEEDED, worker.reason)
 
 
 def forgotten(worker: Worker, reason: str) -> Event | None:
@@ -63,7 +68,7 @@ def between(before: Worker, after: Worker, observation: Observation, now: float)
         cause = {"stage": observation.stage, "errno": observation.errno, "message": observation.message}
         return [_about(after, event.WORKER_START_FAILED, "StartError", cause), *_ending(after, now)]
     if isinstance(observation, StopRequested):
-        if before.phase is Phase.STOPPING:
+        if before.phase is Phase.STOPPING and before.quit_at is None:
             return []
         extra = {"signal": observation.signal, "timeout_s": round(observation.deadline - now, 3)}
         return [_about(after, event.WORKER_STOPPING, after.reason, extra)]
@@ -71,24 +76,32 @@ def between(before: Worker, after: Worker, observation: Observation, now: float)
         return [_about(after, event.WORKER_KILLING, after.reason)]
     if isinstance(observation, ResetAsked):
         return [_about(after, event.WORKER_RESET, "ResetAsked")]
-    if isinstance(observation, NotReady):
-        return [_about(after, event.WORKER_NOT_READY, after.reason)]
+    if isinstance(observation, DrainRequested):
+        extra = {"until_s": round(observation.until - now, 3)}
+        return [_about(after, event.WORKER_DRAINING, after.reason, extra)]
     return _serving(before, after, observation)
 
 
 def _serving(before: Worker, after: Worker, observation: Observation) -> list[Event]:
-    """Its process came into being, or it became ready, or both at once."""
+    """Its process came into being, or whether it can serve changed, or both at once."""
     events = []
     if before.pid is None and after.pid is not None:
         name = event.WORKER_ADOPTED if isinstance(observation, Adopted) else event.WORKER_STARTED
         events.append(_about(after, name, after.reason))
+    if after.phase is not Phase.RUNNING:
+        return events
+    if before.able_since is not None and after.able_since is None:
+        events.append(_about(after, event.WORKER_NOT_READY, after.reason))
+    if after.health.ailment is not None and before.health.ailment is None:
+        extra = {"message": after.health.message} if after.health.message else {}
+        events.append(_about(after, event.WORKER_UNHEALTHY, after.health.ailment, extra))
     if after.ready and not before.ready:
         events.append(_about(after, event.WORKER_READY, None))
     return events
 
 
 def _exited(before: Worker, after: Worker, observation: Any, now: float) -> Event:
-    expected = before.phase is Phase.STOPPING
+    expected = before.phase is Phase.STOPPING and before.health.ailment is None
     lost = isinstance(observation, Lost)
     extra: dict[str, Any] = {"expected": expected}
     if after.end is not None and after.end.exit_code is not None:
@@ -104,6 +117,8 @@ def _exited(before: Worker, after: Worker, observation: Any, now: float) -> Even
 
 
 def _cause(after: Worker) -> str:
+    if after.health.ailment is not None:
+        return after.health.ailment
     if after.end is not None and after.end.signal is not None:
         return "Signalled"
     return "Completed" if after.end is not None and after.end.exit_code == 0 else "Error"

@@ -8,6 +8,8 @@ from typing import Any
 
 import attrs
 
+from reconciler.core.serving import ProbeKind
+
 
 @attrs.frozen
 class Spawned:
@@ -43,6 +45,43 @@ class NotReady:
 
 
 @attrs.frozen
+class Notice:
+    """What a worker told of itself beside that it can serve, by the protocol of systemd's sd_notify.
+
+    It is `alive` (WATCHDOG=1), or asks to be taken as hung (`trigger`); it is `stopping` by itself, or `reloading`; it
+    needs so many seconds more for what it does (`extend`), or wants another `watchdog` interval (seconds); `status` is
+    for people.
+    """
+
+    uid: str
+    alive: bool = False
+    trigger: bool = False
+    stopping: bool = False
+    reloading: bool = False
+    extend: float | None = None
+    watchdog: float | None = None
+    status: str | None = None
+
+
+@attrs.frozen
+class Probed:
+    """What came of a probe: whether it succeeded, and if not, why, in a few words."""
+
+    uid: str
+    kind: ProbeKind
+    success: bool
+    message: str = ""
+
+
+@attrs.frozen
+class Drained:
+    """The command that comes before the stop signal has ended, or could not be run; why, if it was no success."""
+
+    uid: str
+    message: str = ""
+
+
+@attrs.frozen
 class Exited:
     """The process ended, with an exit code or by a signal (its name without SIG), never both.
 
@@ -68,6 +107,27 @@ class Adopted:
 
     uid: str
     pid: int
+
+
+@attrs.frozen
+class ProbeAsked:
+    """We asked for a probe, whose answer must come until `deadline` (seconds, monotonic)."""
+
+    uid: str
+    kind: ProbeKind
+    deadline: float
+
+
+@attrs.frozen
+class DrainRequested:
+    """We decided to end it, and let it drain first; the stop signal comes at `until` at the latest, and not before
+    `earliest` (seconds, monotonic).
+    """
+
+    uid: str
+    earliest: float
+    until: float
+    reason: str
 
 
 @attrs.frozen
@@ -108,9 +168,14 @@ Observation = (
     | SpawnFailed
     | Ready
     | NotReady
+    | Notice
+    | Probed
+    | Drained
     | Exited
     | Lost
     | Adopted
+    | ProbeAsked
+    | DrainRequested
     | StopRequested
     | KillRequested
     | ResetAsked

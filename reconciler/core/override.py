@@ -15,10 +15,13 @@ from reconciler.core.spec import MOST_REPLICAS, Again, SetSpec, WorkerSet, Worke
 
 @attrs.frozen
 class RolledBack:
-    """Run an earlier revision of a set, in all but its size, until its file is edited: until it is no longer `over`."""
+    """Run an earlier revision of a set, in all but its size, until its file is edited: until it is no longer `over`.
+
+    Without a number it is what last ran everywhere, to which the set went back by itself.
+    """
 
     set_name: str
-    revision: int
+    revision: int | None
     template: SetSpec
     over: SetSpec
 
@@ -120,7 +123,7 @@ def replaced(overrides: Iterable[Override], desired: Mapping[str, WorkerSet], se
 def step_of(desired: Mapping[str, WorkerSet], step: int) -> Scale | None:
     """So many workers more or fewer, where there is just one set that can be scaled."""
     sets = list(desired.values())
-    if len(sets) != 1 or sets[0].template is None or sets[0].template.suspend:
+    if len(sets) != 1 or sets[0].template is None or sets[0].template.suspend or sets[0].runs:
         return None
     replicas = len(sets[0].workers) + len(sets[0].down) + step
     return Scale(sets[0].name, min(MOST_REPLICAS, max(0, replicas)))
@@ -154,7 +157,8 @@ def drift(name: str, overrides: Iterable[Override], sourced: Mapping[str, Worker
         if isinstance(one, Scale):
             phrases.append(f"replicas {one.replicas} instead of {own}")
         elif isinstance(one, RolledBack):
-            phrases.append(f"rolled back to revision {one.revision}")
+            back = "to what last ran everywhere" if one.revision is None else f"to revision {one.revision}"
+            phrases.append(f"rolled back {back}")
         elif isinstance(one, Paused):
             phrases.append("rollout paused")
         elif isinstance(one, StayDown):
@@ -172,11 +176,16 @@ def _holds(override: Override, before: Mapping[str, WorkerSet], after: Mapping[s
         return name not in before
     template = after[name].template
     if isinstance(override, RolledBack):
-        return template == override.over
+        return template is not None and _as_read(template, override.over) == override.over
     if isinstance(override, Scale):
         over = override.over if override.over is not None or name not in before else _replicas(before[name])
         return over is None or over == _replicas(after[name])
     return True
+
+
+def _as_read(template: SetSpec, over: SetSpec) -> SetSpec:
+    """The template as it must be compared with one that may have come from a file of ours, which knows no contents."""
+    return template if over.content else attrs.evolve(template, content="")
 
 
 def _replicas(wanted: WorkerSet) -> int | None:
@@ -200,13 +209,21 @@ def _overridden(wanted: WorkerSet, overrides: list[Override]) -> WorkerSet:
         keys = frozenset(key for key in result.workers if None in down or key in down)
         left = {key: spec for key, spec in result.workers.items() if key not in keys}
         result = attrs.evolve(result, workers=left, down=keys)
+        result = attrs.evolve(result, stopped=None in down)
     return attrs.evolve(result, paused=True) if any(isinstance(one, Paused) for one in overrides) else result
 
 
 def _rewritten(template: SetSpec, override: Scale | RolledBack) -> SetSpec:
     if isinstance(override, Scale):
-        return attrs.evolve(template, replicas=override.replicas)
-    return attrs.evolve(override.template, replicas=template.replicas, order=template.order, suspend=template.suspend)
+        return template if template.schedule is not None else attrs.evolve(template, replicas=override.replicas)
+    runs = override.template.schedule is not None
+    return attrs.evolve(
+        override.template,
+        replicas=override.template.replicas if runs else template.replicas,
+        order=template.order,
+        suspend=template.suspend,
+        content=override.template.content or template.content,
+    )
 
 
 def _again(spec: WorkerSpec, *asked: RestartAsked | None) -> WorkerSpec:

@@ -11,13 +11,18 @@ from typing import Any
 
 import attrs
 
-from reconciler.core.action import Action, Forget, Kill, Start, Stop
-from reconciler.core.actual import Actual, ActualSet
+from reconciler.core import dependencies, health
+from reconciler.core.action import Action, Ask, BeginDrain, Forget, Kill, Start, Stop
+from reconciler.core.actual import Actual
+from reconciler.core.actual_set import ActualSet
 from reconciler.core.lifecycle import KILLS, START_TIMEOUT, STOP_TIMEOUT, UNKILLABLE
 from reconciler.core.spec import Again, WorkerSet, WorkerSpec, is_same_version
 from reconciler.core.worker import Phase, Worker
 
 RESTART_ASKED = "RestartAsked"
+
+WATCHDOG_SIGNAL = "ABRT"
+"""What ends a worker that is not heard of: it may leave a trace of where it hangs, as with systemd."""
 
 
 @attrs.frozen
@@ -37,12 +42,14 @@ def reconcile(desired: Mapping[str, WorkerSet], actual: Actual, now: float) -> P
     starts: list[Start] = []
     for name in actual.dirty:
         known = actual.sets[name]
-        for action in _SetAtWork(desired.get(name, known.wanted), known, now).actions():
+        for action in _SetAtWork(desired.get(name, known.wanted), known, actual, now).actions():
             if isinstance(action, Start):
                 starts.append(action)
             else:
                 ends.append(action)
     if len(ends) > 1:
+        ending = {action.uid for action in ends if not isinstance(action, Ask)}
+        ends = [action for action in ends if not isinstance(action, Ask) or action.uid not in ending]
         ends.sort(key=lambda action: action.key, reverse=True)
     if len(starts) > 1:
         starts.sort(key=lambda start: start.spec.key)
@@ -51,9 +58,10 @@ def reconcile(desired: Mapping[str, WorkerSet], actual: Actual, now: float) -> P
     return Plan((*strays, *ends, *numbered), actual.wake_at())
 
 
-def decisions(wanted: WorkerSet, known: ActualSet, key: Any, now: float) -> Iterator[Action]:
-    """What would be done about one key, whether it is dirty or not."""
-    at_work = _SetAtWork(wanted, known, now)
+def decisions(desired: Mapping[str, WorkerSet], actual: Actual, name: str, key: Any, now: float) -> Iterator[Action]:
+    """What would be done about one key of a set, whether it is dirty or not."""
+    known = actual.sets[name]
+    at_work = _SetAtWork(desired.get(name, known.wanted), known, actual, now)
     yield from at_work.about(key)
     if at_work.rolls:
         yield from (action for action in at_work.rolling() if action.key == key)
@@ -62,18 +70,21 @@ def decisions(wanted: WorkerSet, known: ActualSet, key: Any, now: float) -> Iter
 class _SetAtWork:
     """One look at one set: its dirty keys one by one, then what the rollout's budget allows."""
 
-    __slots__ = ("known", "now", "tally", "wanted")
+    __slots__ = ("actual", "known", "now", "tally", "waits", "wanted")
 
-    def __init__(self, wanted: WorkerSet, known: ActualSet, now: float) -> None:
+    def __init__(self, wanted: WorkerSet, known: ActualSet, actual: Actual, now: float) -> None:
         self.wanted = wanted
         self.known = known
+        self.actual = actual
         self.now = now
         self.tally = known.tally
+        needed = wanted.policy.needed
+        self.waits = bool(needed) and next(dependencies.unmet(actual.sets, known), None) is not None
 
     @property
     def rolls(self) -> bool:
         """Whether healthy workers may be replaced: by a rollout, or with `on_delete` where restarts were asked."""
-        held = self.wanted.paused or self.known.progress.stalled
+        held = self.wanted.paused or self.waits or self.known.progress.stalled
         strategy = self.wanted.policy.rollout.strategy
         return (
             bool(self.known.queue)
@@ -91,37 +102,68 @@ class _SetAtWork:
         """What must be done about one key, whatever the others do."""
         workers = self.known.by_key.get(key, ())
         yield from self.overdue(workers)
+        yield from self.asked(workers)
         if key in self.wanted.workers:
-            yield from self.wanted_key(self.wanted.workers[key], workers)
+            yield from self.wanted_key(key, workers)
         else:
             yield from self.unwanted_key(workers)
 
     def overdue(self, workers: tuple[Worker, ...]) -> Iterator[Action]:
-        """A driver that does not answer, or a process that does not end in time, meets KILL."""
+        """A driver that does not answer, or a process that does not end in time, meets KILL; one that is ailing, or has
+        drained, is asked to end.
+        """
         for worker in workers:
+            if worker.ailing:
+                yield self.end(worker, str(worker.health.ailment))
+            elif worker.phase is Phase.STOPPING and worker.quit_at is not None and worker.quit_at <= self.now:
+                yield self.end(worker, str(worker.reason))
             if worker.deadline is None or worker.deadline > self.now:
                 continue
             if worker.phase is Phase.STARTING:
                 yield self.kill(worker, START_TIMEOUT)
-            elif worker.phase is Phase.STOPPING:
+            elif worker.phase is Phase.STOPPING and worker.quit_at is None:
                 yield self.kill(worker, UNKILLABLE if worker.reason in KILLS else STOP_TIMEOUT)
 
+    def asked(self, workers: tuple[Worker, ...]) -> Iterator[Action]:
+        """The probes that are due."""
+        for worker in workers:
+            if worker.phase is not Phase.RUNNING or worker.health is health.PLAIN:
+                continue
+            due = health.to_ask(worker.health, worker.probes, self.now)
+            if due is not None:
+                kind, probe = due
+                deadline = self.now + probe.timeout + health.GRACE
+                yield Ask(worker.uid, self.wanted.name, worker.spec, kind, probe, deadline)
+
     def unwanted_key(self, workers: tuple[Worker, ...]) -> Iterator[Action]:
+        keep = self.known.removed and self.is_kept
         for worker in workers:
             reason = "StopAsked" if worker.key in self.wanted.down else self.known.surplus_reason
             if not worker.live:
                 yield self.forget(worker, reason)
-            elif worker.phase is not Phase.STOPPING and not self.is_overdue(worker):
+            elif not (keep or self.is_leaving(worker)):
                 yield self.stop(worker, reason)
 
-    def wanted_key(self, spec: WorkerSpec, workers: tuple[Worker, ...]) -> Iterator[Action]:
+    @property
+    def is_kept(self) -> bool:
+        """Whether others that go, too, need this set until they are gone."""
+        needing = self.actual.needers.get(self.wanted.name)
+        return (
+            needing is not None
+            and not self.actual.hurried
+            and dependencies.keep_for(self.actual.sets, needing, self.wanted.name)
+        )
+
+    def wanted_key(self, key: Any, workers: tuple[Worker, ...]) -> Iterator[Action]:
         """One current incarnation should be there; while surging, an outdated one beside it until it serves.
 
-        While the rollout is paused, what the youngest incarnation was started from counts as current.
+        While the rollout is paused, or keeps this worker, what the youngest incarnation was started from counts as
+        current.
         """
-        if self.wanted.paused and workers:
+        spec = self.wanted.workers[key]
+        if workers and (self.wanted.paused or key in self.known.held):
             spec = workers[-1].spec
-        going = [w for w in workers if w.live and w.phase is not Phase.STOPPING and not self.is_overdue(w)]
+        going = [w for w in workers if w.live and not self.is_leaving(w)]
         current = [worker for worker in going if worker.spec is spec or worker.spec.digest == spec.digest]
         ended = [worker for worker in workers if not worker.live]
         if current:
@@ -143,7 +185,7 @@ class _SetAtWork:
     def only_outdated(self, spec: WorkerSpec, going: list[Worker], ended: list[Worker]) -> Iterator[Action]:
         """What does not serve goes at once, what serves when the rollout says so or its successor has done its work."""
         kept = None
-        if self.wanted.policy.rollout.strategy == "rolling":
+        if self.wanted.policy.rollout.strategy == "rolling" or self.waits:
             kept = next((worker for worker in reversed(going) if worker.ready), None)
         successor = next((worker for worker in reversed(ended) if worker.spec.digest == spec.digest), None)
         if successor is not None and successor.phase is Phase.SUCCEEDED and not self.is_worth_a_retry(successor):
@@ -154,6 +196,8 @@ class _SetAtWork:
         for worker in ended:
             if worker is not successor or not self.may_stand_by(worker):
                 yield self.forget(worker, "Replaced")
+            elif self.waits:
+                continue
             elif kept is not None and worker.phase is Phase.STOPPED:
                 yield self.start(spec, "Resumed")
             elif kept is not None and self.is_due(worker):
@@ -170,12 +214,14 @@ class _SetAtWork:
 
     def start_alone(self, spec: WorkerSpec, ended: list[Worker]) -> Iterator[Action]:
         """No process of this key is left: start one, if its past allows."""
+        if self.waits:
+            return
         recreated = self.wanted.policy.rollout.strategy == "recreate" and not self.wanted.paused
         if recreated and self.tally.outdated:
             return
         last = ended[-1] if ended else None
         if last is None:
-            yield self.start(spec, "Created")
+            yield self.start(spec, "Scheduled" if self.wanted.runs else "Created")
         elif last.spec.digest != spec.digest:
             yield self.start(spec, self.updated(last, spec))
         elif last.phase is Phase.STOPPED:
@@ -189,8 +235,10 @@ class _SetAtWork:
                 yield self.forget(worker, "Replaced")
 
     def is_worth_a_retry(self, worker: Worker) -> bool:
-        """A new spec is a new chance for what failed; what succeeded runs again only if the new policy says so."""
-        return worker.judged != self.known.generation and (
+        """A new spec is a new chance for what failed, but for a run of a schedule; what succeeded runs again only if
+        the new policy says so.
+        """
+        return (worker.judged != self.known.generation and not self.wanted.runs) and (
             worker.phase is Phase.FAILED
             or (worker.phase is Phase.SUCCEEDED and self.wanted.policy.restart.policy == "always")
         )
@@ -226,8 +274,11 @@ class _SetAtWork:
     def is_due(self, worker: Worker) -> bool:
         return worker.phase is Phase.BACKOFF and (worker.deadline is None or worker.deadline <= self.now)
 
-    def is_overdue(self, worker: Worker) -> bool:
-        return worker.phase is Phase.STARTING and worker.deadline is not None and worker.deadline <= self.now
+    def is_leaving(self, worker: Worker) -> bool:
+        """Whether an incarnation is being ended, or is in this very plan, whatever else is wanted."""
+        if worker.phase is Phase.STARTING:
+            return worker.deadline is not None and worker.deadline <= self.now
+        return worker.phase is Phase.STOPPING or worker.ailing
 
     def updated(self, worker: Worker, spec: WorkerSpec) -> str:
         return RESTART_ASKED if is_same_version(worker.spec.digest, spec.digest) else "Updated"
@@ -238,9 +289,19 @@ class _SetAtWork:
     def start(self, spec: WorkerSpec, reason: str) -> Start:
         return Start("", self.wanted.name, spec, reason)
 
-    def stop(self, worker: Worker, reason: str) -> Stop:
+    def stop(self, worker: Worker, reason: str) -> Action:
+        """Ask it to end; let it drain before, if it runs and is to."""
+        drain = self.wanted.policy.stop.drain
+        if drain is None or worker.phase is not Phase.RUNNING or self.actual.hurried:
+            return self.end(worker, reason)
+        earliest = self.now + drain.delay
+        until = max(earliest, self.now + drain.timeout) if drain.command else earliest
+        return BeginDrain(worker.uid, self.wanted.name, worker.spec, drain, earliest, until, reason)
+
+    def end(self, worker: Worker, reason: str) -> Stop:
         policy = self.wanted.policy.stop
-        return Stop(worker.uid, self.wanted.name, worker.key, policy.signal, self.now + policy.timeout, reason)
+        signal = WATCHDOG_SIGNAL if reason == health.WATCHDOG else policy.signal
+        return Stop(worker.uid, self.wanted.name, worker.key, signal, self.now + policy.timeout, reason)
 
     def kill(self, worker: Worker, reason: str) -> Kill:
         return Kill(worker.uid, self.wanted.name, worker.key, reason)

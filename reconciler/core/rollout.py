@@ -19,7 +19,7 @@ class Tally:
     `available` serve, whatever their spec; `updated` serve, or ended well, from the wanted spec; `outdated` counts each
     incarnation that still lives from another one; `surging` have two incarnations; `surplus` exist and are not wanted;
     `settled` are updated and alone; `failed` ended for good, and `completed` ended well, without one that serves beside
-    them.
+    them; `started` have a process that runs, or ended well.
     """
 
     replicas: int
@@ -31,6 +31,7 @@ class Tally:
     settled: int
     failed: int
     completed: int
+    started: int
 
     @property
     def converged(self) -> bool:
@@ -60,8 +61,8 @@ def is_reached(tally: Tally, rollout: Rollout) -> bool:
     return tally.converged or (rollout.strategy == "on_delete" and serving == tally.replicas and not tally.surplus)
 
 
-def advance(progress: Progress, tally: Tally, rollout: Rollout, now: float, *, paused: bool = False) -> Progress:
-    """The progress with what the tally shows at `now`. While it is paused it does not stall."""
+def advance(progress: Progress, tally: Tally, rollout: Rollout, now: float, *, patient: bool = False) -> Progress:
+    """The progress with what the tally shows at `now`. A `patient` one does not stall."""
     if progress.done:
         return progress
     if is_reached(tally, rollout):
@@ -74,7 +75,7 @@ def advance(progress: Progress, tally: Tally, rollout: Rollout, now: float, *, p
         return attrs.evolve(progress, announced=announced, best=standing)
     if standing < progress.best:
         return attrs.evolve(progress, announced=announced, best=standing, since=now, stalled=False)
-    if not progress.stalled and not paused and now >= progress.since + rollout.progress_deadline:
+    if not progress.stalled and not patient and now >= progress.since + rollout.progress_deadline:
         return attrs.evolve(progress, announced=announced, stalled=True)
     return progress if announced == progress.announced else attrs.evolve(progress, announced=announced)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import attrs
 
-from reconciler.core import override
-from reconciler.core.actual import Actual, ActualSet
+from reconciler.core import dependencies, override
+from reconciler.core.actual import Actual
+from reconciler.core.actual_set import ActualSet
 from reconciler.core.override import Override
 from reconciler.core.spec import WorkerSet, WorkerSpec
 from reconciler.core.worker import Phase, Worker
@@ -21,7 +22,8 @@ class WorkerStatus:
     for one that somebody asked to stay down.
 
     `restarts` are those since its spec was changed. `since` is when it came into its phase and `started_at` when its
-    process began, `retry_at` when it will be started again: seconds on the monotonic clock.
+    process began, `retry_at` when it will be started again: seconds on the monotonic clock. `says` is what it told of
+    itself for people (STATUS=).
     """
 
     key: str
@@ -37,6 +39,7 @@ class WorkerStatus:
     since: float | None = None
     started_at: float | None = None
     retry_at: float | None = None
+    says: str | None = None
 
 
 @attrs.frozen
@@ -150,7 +153,7 @@ def set_status(view: View, name: str) -> SetStatus:
         failed=tally.failed,
         stalled=known.progress.stalled,
         converged=tally.converged,
-        settled=tally.converged or known.rests,
+        settled=tally.converged or dependencies.rests(view.actual.sets, known),
         paused=known.wanted.paused,
         drift=override.drift(name, view.overrides, view.sourced or {}),
         since=max((worker.since for workers in known.by_key.values() for worker in workers), default=None),
@@ -173,4 +176,5 @@ def _worker_status(worker: Worker, wanted: WorkerSpec | None) -> WorkerStatus:
         since=worker.since,
         started_at=worker.started_at,
         retry_at=worker.deadline if backing_off else None,
+        says=worker.health.status,
     )

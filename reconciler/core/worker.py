@@ -9,6 +9,9 @@ from typing import Any
 
 import attrs
 
+from reconciler.core import health
+from reconciler.core.health import Health
+from reconciler.core.serving import Probes
 from reconciler.core.spec import WorkerSpec
 
 
@@ -74,11 +77,33 @@ class Worker:
     deadline: float | None = None
     end: End | None = None
     judged: int | None = None
+    trial: bool = False
+    health: Health = health.NONE
+    probes: Probes = Probes()
+    quit_at: float | None = None
+    drains_until: float | None = None
 
     @property
     def key(self) -> Any:
         """Which worker this is an incarnation of."""
         return self.spec.key
+
+    @property
+    def wake_at(self) -> float | None:
+        """When to look at it again though nothing happens."""
+        if self.quit_at is not None and self.phase is Phase.STOPPING:
+            return self.quit_at if self.deadline is None else min(self.quit_at, self.deadline)
+        if self.phase is not Phase.RUNNING:
+            return self.deadline
+        due = health.due(self.health)
+        if due is None or self.deadline is None:
+            return self.deadline if due is None else due
+        return min(due, self.deadline)
+
+    @property
+    def ailing(self) -> bool:
+        """Whether it runs, and must be ended for what it does or does not do."""
+        return self.phase is Phase.RUNNING and self.health.ailment is not None
 
     @property
     def live(self) -> bool:

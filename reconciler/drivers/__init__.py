@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from reconciler.core.observation import Observation
-from reconciler.core.spec import WorkerSpec
+from reconciler.core.serving import Probe, ProbeKind
+from reconciler.core.spec import Drain, WorkerSpec
 
 
 class Driver(Protocol):
@@ -31,6 +32,17 @@ class Driver(Protocol):
         """Send a signal (its name without SIG) to the incarnation's own process, which means nothing to the plan. For
         an incarnation that is unknown nothing happens.
         """
+
+    def probe(self, uid: str, set_name: str, spec: WorkerSpec, kind: ProbeKind, probe: Probe) -> None:
+        """Ask a probe of an incarnation that runs, instead of any that still waits for its answer. Answered by
+        `Probed`, also where it takes longer than the probe's timeout.
+        """
+
+    def drain(self, uid: str, set_name: str, spec: WorkerSpec, drain: Drain) -> None:
+        """Run the command that comes before a stop, instead of any probe. Answered by `Drained`."""
+
+    def wake_at(self) -> float | None:
+        """When to call `poll` though nothing happened (seconds, monotonic): the timeout of a probe or of a drain."""
 
     def poll(self) -> Sequence[Observation]:
         """What happened since the last call, each thing once, in order."""

@@ -20,8 +20,9 @@ from typing import Any, NoReturn
 
 from reconciler.core.spec import WorkerSpec
 from reconciler.drivers.forking import default_signals, exit_status, flush
+from reconciler.drivers.lives import Child
 from reconciler.drivers.nursery import Nursery, Output
-from reconciler.drivers.process import Child, ProcessTable, destroy
+from reconciler.drivers.process import ProcessTable, destroy
 
 _EX_SOFTWARE = 70
 

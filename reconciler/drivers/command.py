@@ -1,39 +1,32 @@
 """Local commands: the workers that spec files describe, started from `core.spec.Command` payloads.
 
 Rule: a worker starts clean whatever the controller inherited: a session and a process group of its own, an empty
-signal mask, default handlers, /dev/null as its input, the controller's output, and no other descriptor. There is no
-shell, no thread, and no code of ours between fork and exec: `posix_spawn` does it all but the working directory, which
-is this process's own for the length of the call (there is no other way to tell a child). In a program that has other
-threads, which would see that, `subprocess` starts it instead.
-
-Descriptors that are open when the driver is made are marked to be closed at exec, as Python marks all that it opens
-later; from Python 3.13 on whatever else there is is closed too.
+signal mask, default handlers, /dev/null as its input, the controller's output, and no descriptor but those that its
+spec promises: its sockets, from 3 on, and the one on which it tells that it can serve. Without those nothing of what
+they need is done. How that is started is the matter of `spawning`.
 """
 
 import errno
 import os
 import resource
 import signal
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from reconciler.core import template
-from reconciler.core.spec import Command, Key, WorkerSpec
+from reconciler.core.names import names_of
+from reconciler.core.serving import FIRST_FD, Socket
+from reconciler.core.spec import Command, WorkerSpec
+from reconciler.drivers import spawning
 from reconciler.drivers.nursery import PRIVATE
 from reconciler.drivers.process import ProcessTable
+from reconciler.drivers.spawning import Launch, Limit, Spawner
+from reconciler.drivers.surroundings import Surroundings
 
 _PRIVATE = tuple(map(os.fsencode, PRIVATE))
 
-Limit = tuple[int, int]
-"""A soft and a hard limit, in descriptors."""
-
-
-_CLOSE_THE_REST: list[tuple[int, int]] = (
-    [(os.POSIX_SPAWN_CLOSEFROM, 3)] if hasattr(os, "POSIX_SPAWN_CLOSEFROM") else []  # new in Python 3.13
-)
-_CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+_NOTHING: AbstractContextManager[Sequence[tuple[int, int]]] = nullcontext(())
 
 
 class Output(Protocol):
@@ -43,6 +36,18 @@ class Output(Protocol):
         """A descriptor to be the worker's stdout and stderr, to be closed once it has it; None where it shares ours."""
 
 
+class Sockets(Protocol):
+    """What has the sockets of workers."""
+
+    def take(self, sockets: Sequence[Socket], values: Mapping[str, str]) -> Sequence[tuple[str, int, int | None]]:
+        """Of each its name, our descriptor of it, which is not to be closed, and its port if it has one; in the same
+        order. `values` are those of the placeholders. Raises OSError with a text that says what to do.
+        """
+
+    def ports(self, sockets: Sequence[Socket], values: Mapping[str, str]) -> Mapping[str, str]:
+        """The value of "port:NAME" for each that has a port. Opens nothing."""
+
+
 class CommandDriver(ProcessTable):
     """Starts local commands. Its environment, less what a service manager put there for it, is that of its start.
 
@@ -50,42 +55,44 @@ class CommandDriver(ProcessTable):
     `raise_file_limit`. `reap_strangers` is for a controller that runs as PID 1 or as a subreaper, in a process where
     nobody else starts children. Descriptors that are open when the driver is made are kept from every worker. `output`
     may be set before the first start: what takes in what workers write; without one they share the controller's own.
+    So may `sockets`, without which no worker that has some can be started.
     """
 
     def __init__(self, *, file_limit: Limit | None = None, reap_strangers: bool = False) -> None:
         super().__init__(reap_strangers=reap_strangers)
         self.output: Output | None = None
-        self._file_limit = file_limit
+        self.sockets: Sockets | None = None
         # As bytes, since encoding it anew takes longer than all else that is done for a start here.
         self._environment = {name: value for name, value in os.environb.items() if name not in _PRIVATE}
-        self._null = os.open(os.devnull, os.O_RDONLY)
-        _close_on_exec()
+        self._spawner = Spawner(file_limit)
 
     def start(self, uid: str, set_name: str, spec: WorkerSpec) -> None:
-        """See `Driver`. Stages of a failure: arguments, output, cwd, exec, fork, descriptors, unexpected."""
-        stage, cwd = "arguments", ""
+        """See `Driver`. Stages of a failure: socket, arguments, output, cwd, exec, fork, descriptors, unexpected."""
+        stage = "descriptors"
         try:
-            names = _names(set_name, spec.key)
             command: Command = spec.payload
-            argv = [template.render(word, **names) for word in command.command]
-            environment = self._environment_of(uid, command, names)
-            cwd = template.render(command.cwd, **names) or "."
+            values = names_of(set_name, spec.key)
             self._check_room()
+            stage = "socket"
+            sockets = self._take(command, values) if command.sockets else ()
+            stage = "arguments"
+            argv = [_filled(word, values) for word in command.command]
+            environment = self._environment_of(uid, command, values)
+            cwd = _filled(command.cwd, values) or "."
+            pid_names = self._announce(command, environment)
             stage = "output"
-            with self._output_of(uid, set_name, spec) as output:
+            telling = _NOTHING if command.ready_fd is None else self._ready_end(uid, command.ready_fd)
+            with self._output_of(uid, set_name, spec) as output, telling as ready:
+                launch = Launch(argv, environment, output, (*sockets, *ready), pid_names)
                 stage = "cwd"
-                if _has_threads():
-                    pid = self._spawn_beside_threads(argv, cwd, environment, output)
-                else:
-                    with _working_in(cwd), self._limited():
-                        stage = "exec"
-                        pid = self._spawn(argv, environment, output)
+                with spawning.entered(cwd) as ahead:
+                    stage = "exec"
+                    pid = self._spawner.spawn(launch, ahead)
         except OSError as error:
-            if error.filename not in (None, cwd):
-                stage = "exec"
             number = error.errno or 0
-            self._fail(uid, _STAGES.get(number, stage), error, _REMEDIES.get(number, ""))
-        except ValueError as error:  # a NUL byte, or text that has no bytes
+            stage = _STAGES.get(number, stage)
+            self._fail(uid, stage, error, "" if stage == "socket" else _REMEDIES.get(number, ""))
+        except ValueError as error:  # a NUL byte, text that has no bytes, or a port that a socket has not
             self._fail(uid, "arguments", error)
         except Exception as error:  # noqa: BLE001  one bad payload must not stop the others
             self._fail(uid, "unexpected", error)
@@ -95,39 +102,47 @@ class CommandDriver(ProcessTable):
     def close(self) -> None:
         """See `Driver`."""
         super().close()
-        if self._null >= 0:
-            os.close(self._null)
-            self._null = -1
+        self._spawner.close()
 
-    def _spawn(self, argv: list[str], environment: dict[bytes, bytes], output: int | None) -> int:
-        """Start a program; relative paths are taken from the working directory."""
-        written = [] if output is None else [(os.POSIX_SPAWN_DUP2, output, fd) for fd in (1, 2)]
-        return os.posix_spawn(
-            _program(argv[0], environment),
-            argv,
-            environment,
-            file_actions=[(os.POSIX_SPAWN_DUP2, self._null, 0), *written, *_CLOSE_THE_REST],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_CATCHABLE,
-        )
+    def _take(self, command: Command, values: dict[str, str]) -> Sequence[tuple[int, int]]:
+        """What our descriptor of each socket is to be in the worker; `values` are completed by what is known of them.
 
-    def _spawn_beside_threads(
-        self, argv: list[str], cwd: str, environment: dict[bytes, bytes], output: int | None
-    ) -> int:
-        """The same where other threads would see this process's working directory change: slower, and it leaves an
-        inherited signal mask to the worker.
+        Raises OSError.
         """
-        import subprocess  # noqa: PLC0415  a program without threads never needs it
+        if self.sockets is None:
+            raise OSError(errno.ENOTSUP, "this controller has no sockets to give; set the driver's `sockets`")
+        taken = self.sockets.take(command.sockets, values)
+        for target, (name, _, port) in enumerate(taken, FIRST_FD):
+            values[f"fd:{name}"] = str(target)
+            if port is not None:
+                values[f"port:{name}"] = str(port)
+        return [(source, target) for target, (_, source, _) in enumerate(taken, FIRST_FD)]
 
-        process = subprocess.Popen(
-            argv, cwd=cwd, env=environment, stdin=self._null, stdout=output, stderr=output, start_new_session=True
-        )
-        process.returncode = 0  # told that it ended, it never waits, and takes no status from our pidfd
-        if self._file_limit is not None:
-            with suppress(OSError):
-                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, self._file_limit)
-        return process.pid
+    def _announce(self, command: Command, environment: dict[bytes, bytes]) -> Sequence[str]:
+        """Say in the environment what the worker was given and is to tell; the variables that are to be its pid.
+
+        Raises OSError.
+        """
+        pid_names = []
+        if command.sockets:
+            environment[b"LISTEN_FDS"] = b"%d" % len(command.sockets)
+            environment[b"LISTEN_FDNAMES"] = ":".join(one.name for one in command.sockets).encode()
+            pid_names.append("LISTEN_PID")
+        if command.watchdog is not None:
+            environment[b"WATCHDOG_USEC"] = b"%d" % round(command.watchdog * 1e6)
+            pid_names.append("WATCHDOG_PID")
+        if command.notify or command.watchdog is not None:
+            environment[b"NOTIFY_SOCKET"] = os.fsencode(self._notify_address())
+        return pid_names
+
+    @contextmanager
+    def _ready_end(self, uid: str, target: int) -> Iterator[Sequence[tuple[int, int]]]:
+        """What the worker tells on that it can serve, and its number there."""
+        fd = self._ready_pipe(uid)
+        try:
+            yield ((fd, target),)
+        finally:
+            os.close(fd)
 
     @contextmanager
     def _output_of(self, uid: str, set_name: str, spec: WorkerSpec) -> Iterator[int | None]:
@@ -139,29 +154,37 @@ class CommandDriver(ProcessTable):
             if fd is not None:
                 os.close(fd)
 
-    @contextmanager
-    def _limited(self) -> Iterator[None]:
-        """Have the limit of open files that workers are given."""
-        if self._file_limit is None:
-            yield
-            return
-        ours = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, self._file_limit)
-        try:
-            yield
-        finally:
-            with suppress(OSError, ValueError):  # a pid must not be lost for it
-                resource.setrlimit(resource.RLIMIT_NOFILE, ours)
+    def _surroundings(self, uid: str, set_name: str, spec: WorkerSpec) -> Surroundings:
+        """What a command beside this worker is given: the directory and the environment of the worker, without what
+        speaks to the worker alone (LISTEN_*, NOTIFY_SOCKET, WATCHDOG_*). The port of a socket that is not open is 0.
 
-    def _environment_of(self, uid: str, command: Command, names: dict[str, str]) -> dict[bytes, bytes]:
+        Raises ValueError for a text that cannot be rendered, and OSError where we have no directory ourselves.
+        """
+        command: Command = spec.payload
+        values = names_of(set_name, spec.key)
+        if command.sockets:
+            if self.sockets is not None:
+                values.update(self.sockets.ports(command.sockets, names_of(set_name, spec.key)))
+            values.update((f"fd:{one.name}", str(fd)) for fd, one in enumerate(command.sockets, FIRST_FD))
+        cwd = os.path.abspath(_filled(command.cwd, values) or ".")  # noqa: PTH100  a text
+        return Surroundings(values, cwd, self._environment_of(uid, command, values))
+
+    def _environment_of(self, uid: str, command: Command, values: Mapping[str, str]) -> dict[bytes, bytes]:
         environment = {} if command.clear_env else self._environment.copy()
         for name, value in command.env.items():
-            environment[os.fsencode(name)] = os.fsencode(template.render(value, **names))
-        environment[b"RECONCILER_NAME"] = os.fsencode(names["name"])
-        environment[b"RECONCILER_INDEX"] = os.fsencode(names["index"])
-        environment[b"RECONCILER_KEY"] = os.fsencode(names["key"])
+            environment[os.fsencode(name)] = os.fsencode(_filled(value, values))
+        environment[b"RECONCILER_NAME"] = os.fsencode(values["name"])
+        environment[b"RECONCILER_INDEX"] = os.fsencode(values["index"])
+        environment[b"RECONCILER_KEY"] = os.fsencode(values["key"])
         environment[b"RECONCILER_UID"] = os.fsencode(uid)
         return environment
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    try:
+        return template.render(text, values)
+    except KeyError as error:  # what a spec file may say was checked, but not what a socket turns out to be
+        raise ValueError(f"there is no {{{error.args[0]}}}: that socket of the worker has no port") from None
 
 
 def clean_signals() -> None:
@@ -188,13 +211,6 @@ def raise_file_limit() -> Limit | None:
     return None if soft == hard else (soft, hard)
 
 
-def _names(set_name: str, key: object) -> dict[str, str]:
-    """What the placeholders stand for. A key that is not of a spec file is its own index."""
-    if isinstance(key, Key):
-        return {"name": key.name, "index": str(key.number), "key": str(key)}
-    return {"name": set_name, "index": str(key), "key": str(key)}
-
-
 _REMEDIES = {
     errno.ENOENT: "is the path right, and is what its #! line names there too?",
     errno.EACCES: "it must be executable (chmod +x), and its directories open to the controller's user",
@@ -213,54 +229,3 @@ _STAGES = {
     errno.ENOMEM: "fork",
 }
 """Where a start failed, for the errors that say so themselves."""
-
-
-def _has_threads() -> bool:
-    threading = sys.modules.get("threading")
-    return threading is not None and threading.active_count() > 1
-
-
-@contextmanager
-def _working_in(cwd: str) -> Iterator[None]:
-    """Have this working directory, which a child inherits, for a moment.
-
-    Where we may not search our own (started by `sudo -u` in somebody's home) we cannot come back to it, and stay.
-    """
-    try:
-        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        os.chdir(cwd)
-        yield
-        return
-    try:
-        os.chdir(cwd)
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # a pid must not be lost for it
-                os.fchdir(here)
-    finally:
-        os.close(here)
-
-
-def _program(name: str, environment: Mapping[bytes, bytes]) -> str:
-    """The path of a program: the first on the worker's own PATH that may be executed. Raises OSError for none."""
-    if "/" in name:
-        return name
-    found = errno.ENOENT
-    for directory in os.fsdecode(environment.get(b"PATH", os.fsencode(os.defpath))).split(":"):
-        path = f"{directory or '.'}/{name}"
-        if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112
-            return path
-        if os.path.isfile(path):  # noqa: PTH113
-            found = errno.EACCES
-    raise OSError(found, os.strerror(found), name)
-
-
-def _close_on_exec() -> None:
-    """Keep every descriptor that is open now, but the standard three, from the programs we start."""
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        fd = int(name)
-        if fd > 2:  # noqa: PLR2004
-            with suppress(OSError):  # that of the listing itself
-                os.set_inheritable(fd, False)  # noqa: FBT003

@@ -26,7 +26,7 @@ def leads(pidfd: int, pid: int) -> bool:
         return False
     except PermissionError:
         pass  # it is there, with another user's rights
-    return _group_of(pid) == pid
+    return group_of(pid) == pid
 
 
 def signal_group(pgid: int, number: int) -> None:
@@ -78,8 +78,19 @@ def kill_remains(pidfd: int) -> None:
 
     `pidfd` is the leader's. Before Linux 6.9, which cannot name a group so, nothing happens.
     """
-    with contextlib.suppress(OSError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL, None, _NAMES_THE_GROUP)
+    signal_remains(pidfd, signal.SIGKILL)
+
+
+def signal_remains(pidfd: int, number: int) -> bool:
+    """Signal all of a group whose leader was reaped; whether the kernel can do so (Linux 6.9).
+
+    `pidfd` is the leader's. With the signal 0 nothing is sent.
+    """
+    try:
+        signal.pidfd_send_signal(pidfd, number, None, _NAMES_THE_GROUP)
+    except OSError as error:
+        return error.errno != errno.EINVAL
+    return True
 
 
 def _number_in_use(pgid: int) -> bool:
@@ -98,7 +109,7 @@ def members(pgids: Collection[int]) -> dict[int, list[int]]:
     with os.scandir("/proc") as entries:
         for entry in entries:
             pid = int(entry.name) if entry.name.isdecimal() else 0
-            pgid = _group_of(pid) if pid else None
+            pgid = group_of(pid) if pid else None
             if pgid is not None and pgid in pgids:
                 found.setdefault(pgid, []).append(pid)
     return found
@@ -112,20 +123,21 @@ def open_member(pid: int, pgid: int) -> int | None:
         if error.errno in (errno.ESRCH, errno.EINVAL):  # the latter where only a group or session has the number
             return None
         raise
-    if _group_of(pid) == pgid and not _dead(pidfd):
+    if group_of(pid) == pgid and not is_dead(pidfd):
         return pidfd
     os.close(pidfd)
     return None
 
 
-def _group_of(pid: int) -> int | None:
+def group_of(pid: int) -> int | None:
+    """The group that a process is in; None if there is no such process."""
     try:
         return os.getpgid(pid)
     except ProcessLookupError:
         return None
 
 
-def _dead(pidfd: int) -> bool:
+def is_dead(pidfd: int) -> bool:
     """Whether the whole process has ended; its entry in /proc only speaks of its first thread."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)

@@ -1,72 +1,52 @@
 """The table of child processes, and all that drivers of local processes have in common: both are made from it.
 
-Rule: each worker is known by its pidfd. One epoll holds them all, so that nothing is polled at intervals and a thousand
-deaths cost one wake-up; each is reaped by name (`waitid(P_PIDFD)`), never by `waitpid(-1)`, so that nobody else's
-child is taken. An incarnation has ended when its process *and* what is left of the group it led are gone: a relaunch is
-held until then, so that it finds its port free, even if something in the group cannot be killed (a hung disk).
-
-What is left of a group is killed at once, through pidfds, unless the worker was asked to stop: then it was asked too,
-and it has the time that the worker had. `Exited.leftovers` counts what had to be killed after its leader had ended.
-
-A process that we may not signal (set-uid) is left alone, and stays in `live`: it shows as stopping, and has no twin.
+Rule: what can be told of a worker is in one epoll: its end (see `lives`), what it says of itself (`notices`, `pipes`),
+and what it was asked (`prober`). What only some workers need is made when the first of them needs it, so that an idle
+table of plain workers costs nothing.
 """
 
-import contextlib
 import errno
 import os
 import resource
 import select
 import weakref
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from signal import SIGCONT, SIGKILL
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.core.observation import Exited, Lost, Observation, Ready, Spawned, SpawnFailed
+from reconciler.core.names import names_of
+from reconciler.core.observation import Drained, Lost, Observation, Probed, Ready, Spawned, SpawnFailed
+from reconciler.core.serving import Probe, ProbeKind
+from reconciler.core.spec import Drain, WorkerSpec
 from reconciler.drivers import groups
-from reconciler.drivers.notices import Notices
+from reconciler.drivers.lives import Child, Lives
+from reconciler.drivers.notices import Notices, main_pid, observations
+from reconciler.drivers.nursery import PRIVATE
+from reconciler.drivers.pipes import ReadyPipes
+from reconciler.drivers.surroundings import Surroundings
 
-_BATCH = 256  # deaths dealt with in one poll; the descriptor stays readable if there are more
+if TYPE_CHECKING:
+    from reconciler.drivers.prober import Prober
+
 _LONGEST_MESSAGE = 500
 _PR_GET_CHILD_SUBREAPER = 37
 _SPARE = 16  # descriptors that workers leave to the rest of the process: its files, its imports, its clients
 
 
-@attrs.define(eq=False)
-class Child:
-    """One incarnation. `handle` is what the user's callable gave, where there is one.
-
-    Once the process has ended, `code` is how: an exit code, a negative signal number, or None where nobody knows.
-    """
-
-    uid: str
-    pid: int
-    pidfd: int
-    handle: Any = None
-    stopping: bool = False  # asked to stop, and not killed since: what is left of the group is given time
-    felled: bool = False  # killed with its whole group: nothing in it outlived the leader
-    ended: bool = False
-    code: int | None = None
-    leftovers: set[int] = attrs.Factory(set)  # pidfds of what is left of the group
-    killed: int = 0  # how many of them had to be killed
-
-
-class ProcessTable:
+class ProcessTable(Lives):
     """The part of a driver that follows, signals and reaps processes. Needs Linux 5.4 or newer."""
 
     def __init__(self, *, reap_strangers: bool = False) -> None:
         if not hasattr(os, "pidfd_open"):
             raise NotImplementedError("local workers need Linux 5.4 or newer, and a Python that knows its pidfds")
+        super().__init__()
         self._reap_strangers = reap_strangers
         self._most_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._epoll = select.epoll()
-        self._answers: list[Observation] = []
-        self._children: dict[str, Child] = {}
-        self._by_pid: dict[int, Child] = {}  # those whose number is still theirs
-        self._by_pidfd: dict[int, Child] = {}  # those, and leftovers
-        self._crowded: list[Child] = []  # ended ones whose group has members left, to be looked up
         self._notices: Notices | None = None
+        self._pipes: ReadyPipes | None = None
+        self._prober: Prober | None = None
         _tables.add(self)
 
     # The driver's part for processes that run
@@ -97,18 +77,47 @@ class ProcessTable:
             child.felled = True
             self._signal(child, SIGKILL)
         elif spared:
-            self._kill_leftovers(child)
+            self._kill_rest(child)
 
     def signal(self, uid: str, signal: str) -> None:
         """See `Driver`. Raises ValueError for a signal that does not exist."""
         number, child = groups.signal_number(signal), self._children.get(uid)
         if child is not None and not child.ended:
-            groups.signal_process(child.pidfd, number)
+            groups.signal_process(child.leading().pidfd, number)
+
+    def probe(self, uid: str, set_name: str, spec: WorkerSpec, kind: ProbeKind, probe: Probe) -> None:
+        """See `Driver`. For an incarnation that is unknown the answer is `Lost`."""
+        if uid not in self._children:
+            self._answers.append(Lost(uid))
+            return
+        try:
+            self._prober_made().ask(uid, kind, probe, self._surroundings(uid, set_name, spec))
+        except Exception as error:  # noqa: BLE001  one bad probe must not stop the others
+            self._answers.append(Probed(uid, kind, success=False, message=_why(error)))
+
+    def drain(self, uid: str, set_name: str, spec: WorkerSpec, drain: Drain) -> None:
+        """See `Driver`. For an incarnation that is unknown the answer is `Lost`."""
+        child = self._children.get(uid)
+        if child is None:
+            self._answers.append(Lost(uid))
+            return
+        try:
+            around = self._surroundings(uid, set_name, spec)
+            environment = {**around.environment, b"PID": b"%d" % child.leading().pid}
+            self._prober_made().drain(uid, drain, attrs.evolve(around, environment=environment))
+        except Exception as error:  # noqa: BLE001  likewise
+            self._answers.append(Drained(uid, _why(error)))
+
+    def wake_at(self) -> float | None:
+        """See `Driver`."""
+        return None if self._prober is None else self._prober.wake_at()
 
     def poll(self) -> Sequence[Observation]:
-        """See `Driver`. First the answers to requests, then the ends, a bounded number at a time."""
+        """See `Driver`. First the answers to requests, then what happened, a bounded number of things at a time."""
         self._gather()
         answers, self._answers = self._answers, []
+        if self._prober is not None:
+            answers.extend(self._prober.poll())
         return answers
 
     def live(self) -> Collection[str]:
@@ -116,21 +125,17 @@ class ProcessTable:
         return self._children.keys()
 
     def fileno(self) -> int | None:
-        """Readable when a process ended. Answers to requests make no noise: call `poll` after requests."""
+        """Readable when something happened. Answers to requests make no noise: call `poll` after requests."""
         return self._epoll.fileno()
 
     def close(self) -> None:
         """See `Driver`. In a forked child it does the parent no harm, as it unregisters nothing."""
         _tables.discard(self)
-        for pidfd in self._by_pidfd:
-            os.close(pidfd)
-        if self._notices is not None:
-            self._notices.close()
-            self._notices = None
-        self._epoll.close()
-        for table in (self._children, self._by_pid, self._by_pidfd):
-            table.clear()
-        self._crowded.clear()
+        for part in (self._notices, self._pipes, self._prober):
+            if part is not None:
+                part.close()
+        self._notices = self._pipes = self._prober = None
+        super().close()
 
     @property
     def reaps_strangers(self) -> bool:
@@ -145,13 +150,23 @@ class ProcessTable:
         """
         strangers = 0
         while self._reap_strangers and (pid := _first_dead()) is not None:
-            child = self._by_pid.get(pid)
-            if child is None:
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
-                strangers += 1
-            else:
-                self._leader_ended(child)
+            if self._met(pid):
+                continue
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+            strangers += 1
         return strangers
+
+    def _met(self, pid: int) -> bool:
+        """Reap a dead child of this process if it is one of ours; whether it is."""
+        child = self._by_pid.get(pid)
+        if child is not None:
+            self._first_ended(child)
+            return True
+        child = self._by_name.get(pid)
+        if child is not None and child.main is not None and child.main.pid == pid:
+            self._main_ended(child, child.main)
+            return True
+        return self._prober is not None and self._prober.reap(pid)
 
     # For the drivers made from it
 
@@ -169,29 +184,52 @@ class ProcessTable:
             self._epoll.register(self._notices, select.EPOLLIN)
         return self._notices.address
 
+    def _ready_pipe(self, uid: str) -> int:
+        """The end of a new pipe in which this incarnation, which is about to be started, tells by a newline that it can
+        serve: to be closed once the worker has it. The other end is closed by `_fail`, or when all was told. Raises
+        OSError.
+        """
+        if self._pipes is None:
+            self._pipes = ReadyPipes(self._epoll)
+        return self._pipes.open(uid)
+
+    def _surroundings(self, uid: str, set_name: str, spec: WorkerSpec) -> Surroundings:
+        """What a probe of this worker, or a command beside it, is given. May raise anything."""
+        names = names_of(set_name, spec.key)
+        environment = {name: value for name, value in os.environb.items() if os.fsdecode(name) not in PRIVATE}
+        for name, value in (*names.items(), ("uid", uid)):
+            environment[os.fsencode(f"RECONCILER_{name.upper()}")] = os.fsencode(value)
+        return Surroundings(names, ".", environment)
+
+    def _prober_made(self) -> "Prober":
+        if self._prober is None:
+            from reconciler.drivers.prober import Prober  # noqa: PLC0415  most workers are asked nothing
+
+            prober = Prober()
+            self._epoll.register(prober.fileno(), select.EPOLLIN)
+            self._prober = prober
+        return self._prober
+
     def _track(self, uid: str, pid: int, handle: Any = None) -> None:
         """Follow a child of ours that nobody has reaped. If that fails it is killed: no pid is lost."""
         try:
             child = Child(uid, pid, os.pidfd_open(pid), handle)
-            self._follow(child, child.pidfd)
+            self._add(child)
         except OSError as error:
             destroy(pid)
             self._fail(uid, "descriptors", error)
             return
-        self._children[uid] = self._by_pid[pid] = child
         self._answers.append(Spawned(uid, pid))
 
     def _fail(self, uid: str, stage: str, problem: BaseException | str, remedy: str = "") -> None:
         """Answer that the start failed, why, and what to do about it."""
+        if self._pipes is not None:
+            self._pipes.drop(uid)
         number = problem.errno if isinstance(problem, OSError) else None
         message = problem if isinstance(problem, str) else describe(problem)
         if remedy:
             message = f"{message}; {remedy}"
         self._answers.append(SpawnFailed(uid, stage, number, message[:_LONGEST_MESSAGE]))
-
-    def _status(self, child: Child, code: int | None) -> int | None:  # noqa: ARG002
-        """A chance to complete the status of a child that was reaped; None means that somebody else took it."""
-        return code
 
     def _before_fork(self) -> None:
         """Called when this process is about to fork, by whatever code, but not when it starts another program."""
@@ -203,129 +241,28 @@ class ProcessTable:
         """Let go of what the child inherited of ours."""
         self.close()
 
-    # How an incarnation ends
+    # What workers tell
 
-    def _gather(self) -> None:
-        for pidfd, _ in self._epoll.poll(0, _BATCH):
-            child = self._by_pidfd.get(pidfd)
-            if child is None:
-                self._hear()
-            elif pidfd == child.pidfd:
-                self._leader_ended(child)
-            else:
-                self._leftover_ended(child, pidfd)
-        if self._crowded:
-            self._look_for_leftovers()
-
-    def _hear(self) -> None:
-        for pid, lines in () if self._notices is None else self._notices.take():
-            child = self._by_pid.get(pid)
-            if child is not None and "READY=1" in lines:
-                self._answers.append(Ready(child.uid))
-
-    def _leader_ended(self, child: Child) -> None:
-        led = groups.leads(child.pidfd, child.pid)  # while it is unreaped
-        try:
-            info = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:
-            child.code = self._status(child, None)
-        else:
-            if info is None:
-                return
-            child.code = self._status(child, info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
-        child.ended = True
-        self._epoll.unregister(child.pidfd)
-        del self._by_pid[child.pid]
-        if led:
-            self._settle(child)
-        else:
-            self._finish(child)
-
-    def _leftover_ended(self, child: Child, pidfd: int) -> None:
-        with contextlib.suppress(ChildProcessError):  # it is our child by now if we are a subreaper
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-        self._forget(child, pidfd)
-        if not child.leftovers:
-            self._settle(child)
-
-    def _settle(self, child: Child) -> None:
-        """Report the end, unless others of its group may be alive: then look for them first (again, as they fork)."""
-        if groups.remains(child.pidfd, child.pid):
-            self._crowded.append(child)
-        else:
-            self._finish(child)
-
-    def _look_for_leftovers(self) -> None:
-        crowded, self._crowded = self._crowded, []
-        try:
-            found = groups.members({child.pid for child in crowded})
-        except OSError:  # no descriptors left: looked up at the next poll
-            self._crowded = crowded
+    def _hear(self, fd: int) -> None:
+        if self._pipes is not None and (uid := self._pipes.read(fd)) is not None:
+            self._answers.append(Ready(uid))
+        if self._notices is None or fd != self._notices.fileno():
             return
-        for child in crowded:
-            try:
-                self._hold(child, found.get(child.pid, ()))
-            except OSError:  # no descriptors left: what is missing is found when these are gone, or at the next poll
-                if not child.leftovers:
-                    self._crowded.append(child)
-                    continue
-            if not child.leftovers:
-                groups.kill_remains(child.pidfd)  # what forks faster than we look
-                self._finish(child)
-            elif not child.stopping:
-                self._kill_leftovers(child)
-
-    def _hold(self, child: Child, pids: Iterable[int]) -> None:
-        """Follow what is left of the child's group. Raises OSError for want of descriptors."""
-        for pid in pids:
-            pidfd = groups.open_member(pid, child.pid)
-            if pidfd is not None:
-                self._follow(child, pidfd)
-                child.leftovers.add(pidfd)
-        if child.leftovers and not groups.remains(child.pidfd, child.pid):
-            # The group ended before we looked, so that its number was free: these may be strangers.
-            for pidfd in tuple(child.leftovers):
-                self._forget(child, pidfd)
-
-    def _follow(self, child: Child, pidfd: int) -> None:
-        try:
-            self._epoll.register(pidfd, select.EPOLLIN)
-        except OSError:
-            os.close(pidfd)
-            raise
-        self._by_pidfd[pidfd] = child
-
-    def _kill_leftovers(self, child: Child) -> None:
-        for pidfd in child.leftovers:
-            groups.signal_process(pidfd, SIGKILL)
-        groups.kill_remains(child.pidfd)
-        if not child.felled:
-            child.killed += len(child.leftovers)
-
-    def _forget(self, child: Child, pidfd: int) -> None:
-        child.leftovers.discard(pidfd)
-        del self._by_pidfd[pidfd]
-        self._epoll.unregister(pidfd)
-        os.close(pidfd)
+        for pid, fields in self._notices.take():
+            child = self._speaker(pid)
+            if child is None:
+                continue
+            main = main_pid(fields)
+            if main is not None:
+                self._name(child, main)
+            self._answers.extend(observations(child.uid, fields))
 
     def _finish(self, child: Child) -> None:
-        del self._children[child.uid], self._by_pidfd[child.pidfd]
-        os.close(child.pidfd)
-        self._answers.append(_ending(child))
-
-    def _signal(self, child: Child, *numbers: int) -> None:
-        """Signal the group, or the process if it leads none, or what outlived it."""
-        if child.ended:
-            for number in numbers:
-                for pidfd in child.leftovers:
-                    groups.signal_process(pidfd, number)
-            return
-        led = groups.leads(child.pidfd, child.pid)
-        for number in numbers:
-            if led:
-                groups.signal_group(child.pid, number)
-            else:
-                groups.signal_process(child.pidfd, number)
+        if self._pipes is not None and self._pipes.finish(child.uid):
+            self._answers.append(Ready(child.uid))
+        if self._prober is not None:
+            self._prober.forget(child.uid)
+        super()._finish(child)
 
 
 def describe(error: BaseException) -> str:
@@ -340,12 +277,9 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def _ending(child: Child) -> Observation:
-    if child.code is None:
-        return Lost(child.uid)
-    if child.code < 0:
-        return Exited(child.uid, signal=groups.signal_name(-child.code), leftovers=child.killed)
-    return Exited(child.uid, exit_code=child.code, leftovers=child.killed)
+def _why(error: Exception) -> str:
+    """Why something could not even be asked."""
+    return (str(error) if isinstance(error, ValueError) else describe(error))[:_LONGEST_MESSAGE]
 
 
 def _first_dead() -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 from reconciler.core import event
 from reconciler.core.diff import diff, fields, ordered
 from reconciler.core.event import Event
+from reconciler.core.needs import unmet_names
 from reconciler.core.spec import Policy, SetSpec, WorkerSet, WorkerSpec, expand
 from reconciler.sources import Reading
 
@@ -30,6 +31,18 @@ def key_of(worker: Any) -> Any:
 def _check(name: str) -> None:
     if f"SIG{name}" not in Signals.__members__:
         raise ValueError(f"there is no signal {name!r} to stop workers with; write it like 'TERM'")
+
+
+def _check_spec(spec: SetSpec) -> None:
+    """What the loader would refuse in a file. Raises ValueError."""
+    _check(spec.stop.signal)
+    if spec.watch.paths:
+        raise ValueError(f"{spec.name} has watch.paths, which are looked at for spec files only; leave them out")
+    if spec.schedule is not None:
+        from reconciler import schedules  # noqa: PLC0415  few sets have one
+
+        if problem := schedules.problem(spec.schedule, spec.time_zone):
+            raise ValueError(f"{spec.name}: {problem}")
 
 
 class CallbackSource:
@@ -109,7 +122,9 @@ class CallbackSource:
         changes = diff(self._values, values)
         specs = [worker for worker in values.values() if isinstance(worker, SetSpec)]
         for spec in specs:
-            _check(spec.stop.signal)
+            _check_spec(spec)
+        for problem in unmet_names({spec.name: spec.depends_on for spec in specs}).values():
+            raise ValueError(problem)
         if specs and len(specs) != len(values):
             raise TypeError("update must return either SetSpecs only or none")
         if specs:

@@ -2,8 +2,8 @@
 
 Rule: pure. What is compared is what is wanted in the end, whatever an operator laid over it. Settings are those of the
 classes in `core.spec`, so that a new one needs nothing here; a field needs a new process just where `Command` has it,
-and a worker just where its digest is another. Values of `env` never leave this file: a change of
-one shows that there is another, and not which.
+and a worker just where its digest is another. Values of `env` and of headers never leave this file: a change of one
+shows that there is another, and not which.
 """
 
 import json
@@ -14,13 +14,16 @@ from typing import Any
 import attrs
 
 from reconciler.core.spec import Budget, Command, SetSpec, WorkerSet, WorkerSpec
-from reconciler.sources.dumping import dump
+from reconciler.sources.dumping import dump, plain
 from reconciler.sources.refusal import below
 
 HIDDEN = "(hidden)"
-"""What is shown in the place of a value of `env`."""
+"""What is shown in the place of a value of `env` or of a header."""
 
 _OF_PROCESS = frozenset(field.name for field in attrs.fields(Command))
+_TOLD_TO_PROCESS = frozenset({("ready", "notify"), ("ready", "fd"), ("watch", "paths")})
+"""The settings that a `Command` has under other names; what files are watched shows in its `content`."""
+
 _TOKEN_LENGTH = 12
 
 
@@ -72,7 +75,8 @@ class SetChange:
         if self.after is None or self.after.paused or self.after.policy.rollout.strategy == "on_delete":
             return 0
         old, new = _workers(self.before), self.after.workers
-        return sum(key in old and old[key].digest != spec.digest for key, spec in new.items())
+        rewatched = _watched(self.before) != _watched(self.after)  # no content is known here
+        return sum(key in old and (rewatched or old[key].digest != spec.digest) for key, spec in new.items())
 
 
 def compare(before: Mapping[str, WorkerSet], after: Mapping[str, WorkerSet]) -> tuple[SetChange, ...]:
@@ -103,6 +107,10 @@ def _workers(wanted: WorkerSet | None) -> Mapping[Any, WorkerSpec]:
     return {} if wanted is None else wanted.workers
 
 
+def _watched(wanted: WorkerSet | None) -> tuple[str, ...]:
+    return (_template(wanted) or _NOTHING).watch.paths
+
+
 def _template(wanted: WorkerSet | None) -> SetSpec | None:
     return None if wanted is None else wanted.template
 
@@ -120,12 +128,12 @@ def _fields(before: SetSpec | None, after: SetSpec | None) -> Iterator[FieldChan
     for path in {**old, **new}:
         one, other = old.get(path), new.get(path)
         if one != other:
-            hidden = path[0] == "env"
+            hidden = _is_secret(path)
             yield FieldChange(
                 path=_joined(path),
                 before=HIDDEN if hidden and one is not None else one,
                 after=HIDDEN if hidden and other is not None else other,
-                restarts=whole and path[0] in _OF_PROCESS,
+                restarts=whole and _restarts(path),
             )
 
 
@@ -134,7 +142,7 @@ def _settings(spec: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], An
     if isinstance(spec, Mapping):
         inner = dict(spec)
     elif isinstance(spec, Budget) or not attrs.has(type(spec)):
-        return {path: _plain(spec)} if path else {}
+        return {path: plain(spec)} if path else {}
     else:
         inner = {field.name: getattr(spec, field.name) for field in attrs.fields(type(spec)) if "doc" in field.metadata}
     found: dict[tuple[str, ...], Any] = {}
@@ -143,14 +151,17 @@ def _settings(spec: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], An
     return found
 
 
+def _restarts(path: tuple[str, ...]) -> bool:
+    """Whether a process is started from this setting."""
+    return path[0] in _OF_PROCESS or path in _TOLD_TO_PROCESS
+
+
+def _is_secret(path: tuple[str, ...]) -> bool:
+    return path[0] == "env" or "headers" in path
+
+
 def _joined(path: tuple[str, ...]) -> str:
     text = ""
     for name in reversed(path):
         text = below(name, text)
     return text
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Budget):
-        return str(value) if value.percent else value.amount
-    return list(value) if isinstance(value, tuple) else value

@@ -21,6 +21,7 @@ from reconciler.sources.listing import SUFFIXES, Stamp
 from reconciler.sources.verdict import UNREADABLE, Rejection, conflict, judge, name_of, shown
 
 if TYPE_CHECKING:
+    from reconciler.sources.content import Contents
     from reconciler.sources.doorbell import Doorbell
 
 RELIST_S = 20.0
@@ -62,6 +63,7 @@ class DirectorySource:
         self._settling: dict[str, float] = {}
         self._judged: dict[str, tuple[str, Stamp]] = {}
         self._unreadable: set[str] = set()
+        self._contents: Contents | None = None
         self._ledger = Ledger(shown(self.path))
 
     def read(self, now: float, *, urgent: bool = False) -> Reading:
@@ -85,7 +87,9 @@ class DirectorySource:
         return self._ledger.rejections()
 
     def close(self) -> None:
-        """Take down the bell."""
+        """Take down the bells."""
+        if self._contents is not None:
+            self._contents.close()
         if self._bell is not None:
             self._bell.close()
             self._bell = None
@@ -96,19 +100,27 @@ class DirectorySource:
         """
         if self._looked_at is None or now >= self._wake_at:
             return True
-        if self._bell is None or not self._bell.rung():
+        if not self._rung():
             return False
         again_at = self._looked_at + self._settle_s / 2
         if now >= again_at:
             return True
-        self._bell.take_down()
+        self._take_down()
         self._wake_at = min(self._wake_at, again_at)
         return False
 
+    def _rung(self) -> bool:
+        return (self._bell is not None and self._bell.rung()) or (self._contents is not None and self._contents.rung())
+
+    def _take_down(self) -> None:
+        """Have those bells silent that rang, until the look that is due."""
+        for bell in (self._bell, self._contents):
+            if bell is not None and bell.rung():
+                bell.take_down()
+
     def _look(self, now: float, *, urgent: bool) -> float:
         """Look at everything. Returns when to look again."""
-        if self._bell is not None and self._bell.rung():
-            self._bell.take_down()
+        self._take_down()
         try:
             directory = listing.open_directory(self.path)
         except OSError as error:
@@ -131,9 +143,31 @@ class DirectorySource:
                 self._judge(name, directory, now)
         finally:
             os.close(directory)
-        times = [*self._settling.values(), now + self._interval()]
+        times = [*self._settling.values(), now + self._interval(), *self._look_at_contents(now, urgent=urgent)]
         gone_until = self._ledger.sweep(now)
         return min(times) if gone_until is None else min(*times, gone_until)
+
+    def _look_at_contents(self, now: float, *, urgent: bool) -> list[float]:
+        """Look at the files that specs watch, if any do. Returns when to look again."""
+        watching = self._ledger.watching()
+        if self._contents is None:
+            if not watching:
+                return []
+            from reconciler.sources.content import Contents  # noqa: PLC0415  few specs watch anything
+
+            self._contents = Contents(self._relist_s, POLL_S)
+        elif not watching:
+            self._contents.close()
+            self._contents = None
+            return []
+        bell = self._bell if self._polling is None else None
+        for name, verdict in self._contents.look(watching, now, bell, urgent=urgent).items():
+            self._ledger.contain(name, verdict.content, verdict.problem)
+        for told in self._contents.take_events():
+            self._ledger.tell(told)
+        if missed := self._contents.take_missed():
+            self._tell_missed(missed)
+        return [self._contents.wake_at]
 
     def _interval(self) -> float:
         if self._looked_at is None:
@@ -179,8 +213,11 @@ class DirectorySource:
 
     def _count_missed(self, count: int) -> None:
         if self._bell is not None and not self._bell.rung():  # else it rang while we looked
-            self.missed_total += count
-            self._ledger.tell(spec_event(event.SOURCE_MISSED, None, shown(self.path), missed=count))
+            self._tell_missed(count)
+
+    def _tell_missed(self, count: int) -> None:
+        self.missed_total += count
+        self._ledger.tell(spec_event(event.SOURCE_MISSED, None, shown(self.path), missed=count))
 
     def _compare(self, stamps: dict[str, Stamp], now: float, *, urgent: bool) -> set[str]:
         """The files that differ from the last look; those that are there have to settle, unless it is urgent."""

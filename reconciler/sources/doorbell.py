@@ -1,4 +1,5 @@
-"""The bell at a spec directory: a descriptor that becomes readable when it may be worth looking again.
+"""The bell at a spec directory, and at what specs watch: a descriptor that becomes readable when it may be worth
+looking again.
 
 Rule: it rings, and says no more. What changed is never taken from it, a ring too many does no harm, and a ring that was
 lost costs only the time until the next relist.
@@ -56,9 +57,9 @@ _REMOTE = frozenset(
 )
 
 
-class Doorbell:
-    """A bell that can be hung on one directory after the other; its descriptor stays the same. Raises OSError where
-    the kernel has no more to give.
+class Bell:
+    """A bell that can be hung on directories; its descriptor stays the same. Raises OSError where the kernel has no
+    more to give.
     """
 
     def __init__(self) -> None:
@@ -69,40 +70,23 @@ class Doorbell:
         os.set_blocking(self._queue, False)
         self._unread = select.poll()
         self._unread.register(self._queue, select.POLLIN)
-        self._watches: list[WatchDescriptor] = []
-        self._identity: tuple[int, int] | None = None
-        let_go_in_children(self, Doorbell.close)
+        self._watches: set[WatchDescriptor] = set()
+        let_go_in_children(self, type(self).close)
 
     def fileno(self) -> int:
         """Readable when the bell rang."""
         return self._queue
 
-    def hangs_on(self, directory: int) -> bool:
-        """Whether it hangs on this very directory, given by a descriptor.
+    def listen(self, path: str) -> None:
+        """Hang it on one more directory: it rings for whatever happens inside. Raises OSError."""
+        self._watch(path, _INSIDE)
 
-        While it hangs and has not rung the kernel keeps the directory's inode, so that no other has its number. A
-        descriptor of our own would do the same, but it would keep the file system from being unmounted.
-        """
-        status = os.fstat(directory)
-        return self._identity == (status.st_dev, status.st_ino)
-
-    def hang(self, directory: int, path: str) -> None:
-        """Hang it on a directory, given by a descriptor, and take it off any other. Raises OSError.
-
-        If `path`, which led there, is a symbolic link, the bell rings for what happens beside the link too.
-        """
-        self.take_down()
-        status = os.fstat(directory)
-        self._watch(f"/proc/self/fd/{directory}", _INSIDE)
-        self._identity = (status.st_dev, status.st_ino)
-        place = Path(path)
-        if place.is_symlink():
-            with contextlib.suppress(OSError):  # the relist sees a new link as well, only later
-                self._watch(str(place.parent), _BESIDE_A_LINK)
+    def listen_beside(self, path: str) -> None:
+        """Hang it on the directory in which a link lies: it rings when a name comes or goes there. Raises OSError."""
+        self._watch(path, _BESIDE_A_LINK)
 
     def take_down(self) -> None:
         """Let it hang nowhere, and forget what rang."""
-        self._identity = None
         for watch in self._watches:
             inotify_rm_watch(self._queue, watch)  # fails only for a watch that the kernel has ended already
         self._watches.clear()
@@ -125,7 +109,68 @@ class Doorbell:
         watch = inotify_add_watch(self._queue, os.fsencode(path), mask)
         if watch == -1:
             raise _last_error()
-        self._watches.append(watch)
+        self._watches.add(watch)
+
+
+class Doorbell(Bell):
+    """The bell of the spec directory, which hangs on one directory after the other. Others may be joined to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._identity: tuple[int, int] | None = None
+        self._joined: select.epoll | None = None
+
+    def fileno(self) -> int:
+        """Readable when this bell rang, or one that was joined to it."""
+        return self._queue if self._joined is None else self._joined.fileno()
+
+    def joined(self) -> Bell:
+        """A new bell, of which the descriptor of this one tells as well. Raises OSError."""
+        other = Bell()
+        try:
+            if self._joined is None:
+                self._joined = select.epoll()
+                self._joined.register(self._queue, select.EPOLLIN)
+            self._joined.register(other, select.EPOLLIN)
+        except OSError:
+            other.close()
+            raise
+        return other
+
+    def hangs_on(self, directory: int) -> bool:
+        """Whether it hangs on this very directory, given by a descriptor.
+
+        While it hangs and has not rung the kernel keeps the directory's inode, so that no other has its number. A
+        descriptor of our own would do the same, but it would keep the file system from being unmounted.
+        """
+        status = os.fstat(directory)
+        return self._identity == (status.st_dev, status.st_ino)
+
+    def hang(self, directory: int, path: str) -> None:
+        """Hang it on a directory, given by a descriptor, and take it off any other. Raises OSError.
+
+        If `path`, which led there, is a symbolic link, the bell rings for what happens beside the link too.
+        """
+        self.take_down()
+        status = os.fstat(directory)
+        self.listen(f"/proc/self/fd/{directory}")
+        self._identity = (status.st_dev, status.st_ino)
+        place = Path(path)
+        if place.is_symlink():
+            with contextlib.suppress(OSError):  # the relist sees a new link as well, only later
+                self.listen_beside(str(place.parent))
+
+    def take_down(self) -> None:
+        """See `Bell.take_down`."""
+        self._identity = None
+        super().take_down()
+
+    def close(self) -> None:
+        """See `Bell.close`."""
+        if self._joined is not None:
+            joined, self._joined = self._joined, None
+            joined.close()
+        super().close()
 
 
 def _last_error() -> OSError:
@@ -149,3 +194,15 @@ def is_remote(directory: int) -> bool:
     except OSError:
         pass  # without /proc it cannot be known
     return False
+
+
+def leads_to_remote(path: str) -> bool:
+    """Whether a path leads to a directory on such a file system; False where it leads to none."""
+    try:
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return is_remote(directory)
+    finally:
+        os.close(directory)

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from reconciler.core.spec import Budget, SetSpec
+from reconciler.core.spec import Budget, Dependency, SetSpec
 from reconciler.sources.loading import check_name
 from reconciler.sources.refusal import InputError, below
 from reconciler.sources.structuring import structure
@@ -42,17 +42,20 @@ def origins(data: Mapping[str, Any]) -> set[str]:
 def _table(value: Any) -> dict[str, Any]:
     in_file = [field for field in attrs.fields(type(value)) if "doc" in field.metadata]
     given = {field.name: (getattr(value, field.name), field.default) for field in in_file}
-    return {name: _plain(item) for name, (item, default) in given.items() if item != default}
+    return {name: plain(item) for name, (item, default) in given.items() if item != default}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of a setting as JSON can say it: a table without its defaults, a set that is depended on by its name."""
     if isinstance(value, Budget):
         return str(value) if value.percent else value.amount
+    if isinstance(value, Dependency) and value == Dependency(set=value.set):
+        return value.set
     if attrs.has(type(value)):
         return _table(value)
     if isinstance(value, Mapping):
         return dict(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _encodable(cwd: Any) -> Any:

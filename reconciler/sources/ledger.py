@@ -6,6 +6,7 @@ reads a clock: what was seen comes in, with the time (seconds, monotonic) where 
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 
 import attrs
 
@@ -13,6 +14,8 @@ from reconciler.core import event
 from reconciler.core.diff import fields
 from reconciler.core.event import Event, problems_of, spec_event
 from reconciler.core.spec import SetSpec, WorkerSet, expand
+from reconciler.sources.loading import Problem
+from reconciler.sources.needing import BAD_DEPENDENCY, rejection_of, unmet
 from reconciler.sources.verdict import BAD_NAME, Rejection
 
 GONE_S = 0.5
@@ -24,16 +27,33 @@ HOLD_S = 2.0
 """How long files must be gone that together have more than half of the workers, and more than one."""
 
 MASS_REMOVAL = "MassRemoval"
+BAD_CONTENT = "BadContent"
 
 
 @attrs.define
 class _Entry:
-    """What is known of one name."""
+    """What is known of one name: the spec in force, the last one that was read, and what is wrong.
+
+    `content` is that of the files which the last one watches, None as long as it is not known. `rejection` is what was
+    told; it is because of the file itself (`fault`), of what it watches (`obstacle`), or of what it depends on.
+    """
 
     spec: SetSpec | None = None
     file: str = ""
+    read: SetSpec | None = None
+    read_from: str = ""
+    content: str | None = ""
+    fault: Rejection | None = None
+    obstacle: Rejection | None = None
     rejection: Rejection | None = None
     gone_since: float | None = None
+
+    @property
+    def wanted(self) -> SetSpec | None:
+        """What it would be if nothing is wrong with others; the spec in force where it cannot be told, or is bad."""
+        if self.read is None or self.fault is not None or self.obstacle is not None or self.content is None:
+            return self.spec
+        return self.read if self.read.content == self.content else attrs.evolve(self.read, content=self.content)
 
 
 class Ledger:
@@ -47,31 +67,41 @@ class Ledger:
         self._changed = False
         self._held: str | None = None
         self._events: list[Event] = []
+        self._news: dict[str, None] = {}
+        self._watching: set[str] = set()
+        self._removed = False
 
     def accept(self, name: str, file: str, spec: SetSpec) -> None:
-        """A good spec was read."""
+        """A good spec was read. Whether it is taken is judged when all that is new is known, in `take`."""
         entry = self._entries.setdefault(name, _Entry())
-        before, rejected = entry.spec, entry.rejection
-        entry.spec, entry.file, entry.rejection = spec, file, None
-        if before is None:
-            self._put(spec)
-            self.tell(spec_event(event.SPEC_ADDED, name, file, replicas=spec.replicas))
-            return
-        if rejected is not None:
-            self.tell(spec_event(event.SPEC_RECOVERED, name, file))
-        if spec != before:
-            self._put(spec)
-            changed = dict.fromkeys(path.partition(".")[0] for path in fields(before, spec))
-            self.tell(spec_event(event.SPEC_CHANGED, name, file, fields=tuple(changed)))
+        entry.read, entry.read_from, entry.fault, entry.obstacle = spec, file, None, None
+        entry.content = None if spec.watch.paths else ""
+        self._news[name] = None
+        if spec.watch.paths:
+            self._watching.add(name)
+        else:
+            self._watching.discard(name)
 
     def reject(self, name: str, rejection: Rejection) -> None:
         """A file, or what two files say of one name, cannot be taken. The last good spec stays; told once."""
-        entry = self._entries.setdefault(name, _Entry())
-        if entry.rejection != rejection:
-            entry.rejection = rejection
-            known = None if rejection.reason == BAD_NAME else name
-            problems = problems_of(rejection.problems)
-            self.tell(spec_event(event.SPEC_REJECTED, known, rejection.file, rejection.reason, problems=problems))
+        self._entries.setdefault(name, _Entry()).fault = rejection
+        self._news[name] = None
+        self._watching.discard(name)
+
+    def watching(self) -> Mapping[str, SetSpec]:
+        """The specs that watch files, by name."""
+        read = {name: self._entries[name].read for name in sorted(self._watching)}
+        return {name: spec for name, spec in read.items() if spec is not None}
+
+    def contain(self, name: str, content: str | None, problem: str | None) -> None:
+        """What the files that a spec watches hold now: a digest of it, or what is wrong with them."""
+        entry, obstacle = self._entries[name], None
+        if problem is not None:
+            text = str(Problem(PurePath(entry.read_from).name, "watch.paths", problem))
+            obstacle, content = Rejection(entry.read_from, BAD_CONTENT, (text,)), entry.content
+        if (entry.obstacle, entry.content) != (obstacle, content):
+            entry.obstacle, entry.content = obstacle, content
+            self._news[name] = None
 
     def present(self, name: str) -> None:
         """There is a file for this name, whatever it holds."""
@@ -129,11 +159,60 @@ class Ledger:
 
     def take(self) -> tuple[Mapping[str, WorkerSet] | None, tuple[Event, ...]]:
         """All sets if any of them changed since the last time (or never was an answer before), and the new events."""
+        if self._news or self._removed:
+            self._judge()
         sets = dict(self._sets) if self._changed else None
         events = tuple(self._events)
         self._changed = False
         self._events.clear()
         return sets, events
+
+    def _judge(self) -> None:
+        """Take what is new, or tell why not; and look anew at what depends on others."""
+        entries = self._entries
+        wanted = {name: entry.wanted for name, entry in entries.items()}
+        bad = unmet(
+            {name: spec.depends_on for name, spec in wanted.items() if spec is not None},
+            {name: entry.spec.depends_on for name, entry in entries.items() if entry.spec is not None},
+            entries,
+        )
+        concerned = (name for name, entry in entries.items() if name in bad or self._is_told_of_others(entry))
+        for name in (*self._news, *sorted(set(concerned) - self._news.keys())):
+            if name in entries:
+                self._settle(name, entries[name], wanted[name], bad.get(name))
+        self._news.clear()
+        self._removed = False
+
+    @staticmethod
+    def _is_told_of_others(entry: _Entry) -> bool:
+        return entry.rejection is not None and entry.rejection.reason == BAD_DEPENDENCY
+
+    def _settle(self, name: str, entry: _Entry, wanted: SetSpec | None, unmet_need: str | None) -> None:
+        """Draw the conclusion for one name, and tell it."""
+        rejection = entry.fault or entry.obstacle
+        if rejection is None and unmet_need is not None:
+            rejection = rejection_of(entry.read_from, unmet_need)
+        if rejection is not None:
+            if entry.rejection != rejection:
+                entry.rejection = rejection
+                known = None if rejection.reason == BAD_NAME else name
+                problems = problems_of(rejection.problems)
+                self.tell(spec_event(event.SPEC_REJECTED, known, rejection.file, rejection.reason, problems=problems))
+            return
+        if wanted is None or entry.content is None:
+            return  # what it watches is not known yet
+        before, rejected = entry.spec, entry.rejection
+        entry.spec, entry.file, entry.rejection = wanted, entry.read_from, None
+        if before is None:
+            self._put(wanted)
+            self.tell(spec_event(event.SPEC_ADDED, name, entry.file, replicas=wanted.replicas))
+            return
+        if rejected is not None:
+            self.tell(spec_event(event.SPEC_RECOVERED, name, entry.file))
+        if wanted != before:
+            self._put(wanted)
+            changed = dict.fromkeys(path.partition(".")[0] for path in fields(before, wanted))
+            self.tell(spec_event(event.SPEC_CHANGED, name, entry.file, fields=tuple(changed)))
 
     def _put(self, spec: SetSpec) -> None:
         self._sets[spec.name] = expand(spec)
@@ -141,6 +220,8 @@ class Ledger:
 
     def _remove(self, name: str) -> None:
         entry = self._entries.pop(name)
+        self._removed = True
+        self._watching.discard(name)
         if self._sets.pop(name, None) is not None:  # a file that never was good goes as quietly as it ran
             self._changed = True
             self.tell(spec_event(event.SPEC_REMOVED, name, entry.file))

@@ -14,8 +14,10 @@ SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 `4913`, `#web.toml#`, `web.toml.tmp`) ends otherwise or begins with a dot, so that this list needs no list beside it.
 """
 
+OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+"""How a file is opened that may have become anything since it was looked at."""
+
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class Stamp(NamedTuple):
@@ -68,7 +70,7 @@ def scan(directory: int) -> dict[str, Stamp]:
             if name.startswith(".") or not name.endswith(SUFFIXES):
                 continue
             try:
-                stamp = _stamp(entry.stat())
+                stamp = stamp_of(entry.stat())
             except FileNotFoundError as error:
                 if not entry.is_symlink():
                     continue  # deleted since it was listed
@@ -84,19 +86,20 @@ def read(directory: int, name: str, stamp: Stamp, limit: int) -> bytes | None:
     """The content of a file, at most `limit` bytes of it; None if the file is not, or not any more, in the state of
     `stamp`. Raises OSError if it cannot be read.
     """
-    file = os.open(name, _OPEN_FILE, dir_fd=directory)
+    file = os.open(name, OPEN_FILE, dir_fd=directory)
     try:
-        if _stamp(os.fstat(file)) != stamp:
+        if stamp_of(os.fstat(file)) != stamp:
             return None
         data = bytearray()
         while len(data) < limit and (more := os.read(file, limit - len(data))):
             data += more
-        return bytes(data) if _stamp(os.fstat(file)) == stamp else None
+        return bytes(data) if stamp_of(os.fstat(file)) == stamp else None
     finally:
         os.close(file)
 
 
-def _stamp(status: os.stat_result) -> Stamp:
+def stamp_of(status: os.stat_result) -> Stamp:
+    """The stamp of what was looked at."""
     return Stamp(
         stat.S_IFMT(status.st_mode),
         status.st_dev,

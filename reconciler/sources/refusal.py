@@ -64,3 +64,8 @@ def below(key: str, path: str = "") -> str:
     """The path inside a file to what lies at `path` below `key`: `restart.backoff`, `command[2]`, `env['a b']`."""
     head = key if _BARE.fullmatch(key) else f"[{shown(key)}]"
     return f"{head}.{path}" if path and not path.startswith("[") else head + path
+
+
+def item(at: int, path: str = "") -> str:
+    """The path to what lies at `path` in item `at` of a list: `[0].name`, `[0]`."""
+    return f"[{at}].{path}" if path and not path.startswith("[") else f"[{at}]{path}"

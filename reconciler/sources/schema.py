@@ -11,17 +11,29 @@ from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
-from reconciler.core.spec import Budget, Duration, SetSpec, SignalName, Size
-from reconciler.sources.structuring import (
+from reconciler.core.spec import (
+    NAME_PATTERN,
+    Budget,
+    Dependency,
+    Duration,
+    FileMode,
+    Name,
+    Patterns,
+    SetSpec,
+    SignalName,
+    Size,
+)
+from reconciler.sources.scalars import (
     DURATION_PATTERN,
     LARGEST,
     LARGEST_BUDGET,
     LONGEST,
+    MODE_PATTERN,
     PERCENT_PATTERN,
     SIZE_PATTERN,
 )
 
-_TEXT = {"type": "string", "pattern": r"^([^{}]|\{\{|\}\}|\{(name|index|key)\})*$"}
+_TEXT = {"type": "string", "pattern": r"^([^{}]|\{\{|\}\}|\{(name|index|key|(fd|port):[a-z0-9._-]+)\})*$"}
 
 _LEAVES: Mapping[Any, dict[str, Any]] = {
     bool: {"type": "boolean"},
@@ -56,13 +68,16 @@ _LEAVES: Mapping[Any, dict[str, Any]] = {
             {"type": "string", "pattern": f"^{PERCENT_PATTERN}$"},
         ],
     },
+    Name: {"type": "string", "pattern": f"^{NAME_PATTERN}$"},
+    FileMode: {"type": "string", "pattern": f"^{MODE_PATTERN}$"},
+    Patterns: {"type": "array", "items": {"type": "string", "pattern": "^[^{}]*[^{}/]$"}},
     tuple[int, ...]: {"type": "array"},
     tuple[str, ...]: {
         "anyOf": [{"type": "array", "items": _TEXT, "minItems": 1}, {"type": "string", "minLength": 1}],
     },
     Mapping[str, str]: {"type": "object", "propertyNames": {"pattern": "^[^=]+$"}, "additionalProperties": _TEXT},
 }
-_DEFINED = {Duration: "duration", Size: "size", SignalName: "signal", Budget: "budget"}
+_DEFINED: Mapping[Any, str] = {Duration: "duration", Size: "size", SignalName: "signal", Budget: "budget"}
 
 
 def schema() -> dict[str, Any]:
@@ -114,7 +129,8 @@ def _property(field: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(field.default, Mapping):
         described["default"] = dict(field.default)
     elif isinstance(field.default, tuple):
-        described["default"] = list(field.default)
+        if field.type != tuple[str, ...]:  # a command may be left out, but not be empty
+            described["default"] = list(field.default)
     elif field.default is not attrs.NOTHING and not attrs.has(type(field.default)):
         described["default"] = field.default
     return described
@@ -131,6 +147,11 @@ def _of(type_: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if type(None) in get_args(type_):
         inner = next(arg for arg in get_args(type_) if arg is not type(None))
         return {"anyOf": [_of(inner, definitions), {"type": "null"}]}
+    if get_origin(type_) is tuple:
+        return {"type": "array", "items": _of(get_args(type_)[0], definitions)}
     name = type_.__name__.lower()
     definitions[name] = _table(type_, definitions)
-    return {"$ref": f"#/definitions/{name}"}
+    described: dict[str, Any] = {"$ref": f"#/definitions/{name}"}
+    if type_ is Dependency:  # its name alone will do
+        return {"anyOf": [dict(_LEAVES[Name]), described]}
+    return described

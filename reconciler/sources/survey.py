@@ -9,7 +9,8 @@ import attrs
 
 from reconciler.core.spec import SetSpec
 from reconciler.sources import listing
-from reconciler.sources.verdict import Rejection, conflict, judge, name_of
+from reconciler.sources.needing import unmet_files
+from reconciler.sources.verdict import Rejection, conflict, judge, name_of, shown
 
 
 @attrs.frozen
@@ -32,12 +33,12 @@ def survey(path: str) -> Survey:
         stamps = listing.scan(directory)
         if only is not None and only not in stamps:
             raise FileNotFoundError(2, "no spec file", os.path.join(path, only))  # noqa: PTH118
-        return _judged(directory, path, stamps if only is None else {only: stamps[only]})
+        return _judged(directory, path, stamps if only is None else {only: stamps[only]}, whole=only is None)
     finally:
         os.close(directory)
 
 
-def _judged(directory: int, path: str, stamps: dict[str, listing.Stamp]) -> Survey:
+def _judged(directory: int, path: str, stamps: dict[str, listing.Stamp], *, whole: bool) -> Survey:
     by_name: dict[str, list[str]] = {}
     for file in sorted(stamps):
         by_name.setdefault(name_of(file), []).append(file)
@@ -48,6 +49,10 @@ def _judged(directory: int, path: str, stamps: dict[str, listing.Stamp]) -> Surv
             specs[name] = verdict
         else:
             rejections.append(verdict or _changing(files[0]))
+    if whole:  # of one file alone it is not known what else there will be
+        for name, rejection in unmet_files(specs, {name: shown(path, files[0]) for name, files in by_name.items()}):
+            del specs[name]
+            rejections.append(rejection)
     return Survey(specs, tuple(rejections), len(stamps))
 
 

@@ -1,4 +1,5 @@
-"""What a controller remembers over its own restarts: what operators asked for, and the revisions of each set.
+"""What a controller remembers over its own restarts: what operators asked for, the revisions of each set, and which
+jobs are done.
 
 Rule: a file is replaced by a rename, and a journal may end in the middle of a line; so a crash at any moment leaves
 what was there before, or what was to be there. Files carry a version. What cannot be read is kept under another name,
@@ -16,6 +17,7 @@ from typing import Any, get_type_hints
 
 import attrs
 
+from reconciler.core.jobs import Memory
 from reconciler.core.override import Override, Paused, RestartAsked, RolledBack, Scale, StayDown
 from reconciler.core.spec import SetSpec
 from reconciler.sources.dumping import dump, restore
@@ -49,6 +51,7 @@ class Store:
     def __init__(self, directory: str) -> None:
         self._overrides = Path(directory, "overrides.json")
         self._journal = Path(directory, "revisions.jsonl")
+        self._jobs = Path(directory, "jobs.json")
         self._revisions: dict[str, deque[Revision]] | None = None
         self._lines = 0
 
@@ -84,6 +87,23 @@ class Store:
         kept = [as_data(override) for override in overrides if _outlives(override)]
         if kept or self._overrides.exists():
             _replace(self._overrides, json.dumps({"version": VERSION, "overrides": kept}).encode())
+
+    # ------------------------------------------------------------------------------------------------- jobs
+
+    def load_memory(self) -> tuple[Memory, str | None]:
+        """What was known of jobs, and what was wrong with its file, if anything. Never raises."""
+        try:
+            return _memory_of(self._jobs.read_bytes()), None
+        except FileNotFoundError:
+            return Memory(), None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            message = f"{self._jobs} cannot be used, and is put aside; jobs run anew: {error}"
+            return Memory(), f"{message}{_aside(self._jobs)}"
+
+    def save_memory(self, memory: Memory) -> None:
+        """Write what the next controller should know of jobs. Raises OSError; then the old one is still there."""
+        data = {"version": VERSION, "done": memory.done, "schedules": dict(memory.schedules)}
+        _replace(self._jobs, json.dumps(data).encode())
 
     # ------------------------------------------------------------------------------------------------- revisions
 
@@ -233,6 +253,15 @@ def _judged(data: bytes) -> tuple[tuple[Override, ...], list[str]]:
             problems.append(f"overrides[{number}]: {error}")
     more = [f"and {len(problems) - _MOST_TOLD} more"] if len(problems) > _MOST_TOLD else []
     return tuple(good), problems[:_MOST_TOLD] + more
+
+
+def _memory_of(data: bytes) -> Memory:
+    """What a file knows of jobs. Raises an error for one that is none."""
+    content = json.loads(data)
+    if content["version"] != VERSION:
+        raise ValueError(f"it has version {shown(content['version'])}, and this program writes {VERSION}")
+    done = {str(name): {str(key): str(one) for key, one in keys.items()} for name, keys in content["done"].items()}
+    return Memory(done, {str(name): float(when) for name, when in content["schedules"].items()})
 
 
 def _outlives(override: Override) -> bool:

@@ -216,7 +216,10 @@ def _set(desk: Desk, view: View, name: str) -> dict[str, Any]:
         "status": next(row for row in _set_rows(desk, [name])),
         "spec": _shown(desk.engine.desired.get(name)),
         "file_spec": _shown(desk.engine.sourced.get(name)),
-        "conditions": [*map(attrs.asdict, conditions.of_set(view, name, problems)), *_output(desk, view, name)],
+        "conditions": [
+            *map(attrs.asdict, conditions.of_set(view, name, problems, desk.unbound())),
+            *_output(desk, view, name),
+        ],
         "events": _latest(desk, name, None),
         "deadline": view.actual.sets[name].due,
         "revision": revision_in_force(desk, name),
@@ -272,8 +275,13 @@ def _latest(desk: Desk, set_name: str, key: str | None, *kinds: str) -> list[Any
 
 
 def _shown(wanted: WorkerSet | None) -> dict[str, Any] | None:
-    """The spec of a set as it may be shown to anybody: without the values of its environment."""
+    """The spec of a set as it may be shown to anybody: without the values of its environment, and of its probes'
+    headers.
+    """
     if wanted is None or wanted.template is None:
         return None
     spec = dump(wanted.template)
+    for probe in spec.get("probes", {}).values():
+        if "headers" in probe.get("http", {}):
+            probe["http"]["headers"] = dict.fromkeys(probe["http"]["headers"], HIDDEN)
     return {**spec, "env": dict.fromkeys(spec["env"], HIDDEN)} if "env" in spec else spec

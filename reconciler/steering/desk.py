@@ -14,7 +14,9 @@ from reconciler.control.roster import Roster
 from reconciler.control.wire import VERSION, Refusal
 from reconciler.core import event
 from reconciler.core.event import Event
+from reconciler.core.jobs import Memory
 from reconciler.core.override import Override, drift
+from reconciler.core.spec import Socket
 from reconciler.engine import Engine
 from reconciler.publishing import Publisher
 from reconciler.state.store import Store
@@ -41,6 +43,7 @@ class Desk:
         self._began = self.now
         self.changes = 0
         self._saved: tuple[Override, ...] = ()
+        self._remembered = Memory()
         self._degraded = False
         self._unrecorded: dict[str, None] = {}
         self._gone: list[str] = []
@@ -70,6 +73,12 @@ class Desk:
             self.problems.append(problem)
             self.tell([Event(event.STATE_DEGRADED, reason="Unreadable", extra={"message": problem})])
         self._saved = overrides
+        memory, forgotten = self.store.load_memory()
+        self._remembered = memory
+        self.engine.recall(memory)
+        if forgotten is not None:
+            self.problems.append(forgotten)
+            self.tell([Event(event.STATE_DEGRADED, reason="Unreadable", extra={"message": forgotten})])
         if overrides:
             self.engine.override((*overrides, *self.engine.overrides), self.now)
 
@@ -119,13 +128,24 @@ class Desk:
         output: Any = getattr(self.engine.driver, "output", None)
         return output.degraded() if hasattr(output, "degraded") else {}
 
+    def unbound(self) -> Mapping[Socket, str]:
+        """The sockets that cannot be had now, each with the reason."""
+        sockets: Any = getattr(self.engine.driver, "sockets", None)
+        return sockets.problems() if hasattr(sockets, "problems") else {}
+
     def save(self) -> str | None:
-        """Save the overrides if they changed; what went wrong, if anything. It is tried again with each turn."""
-        overrides = self.engine.overrides
-        if overrides == self._saved and not self._degraded:
+        """Save the overrides, and what is known of jobs, if they changed; what went wrong, if anything. It is tried
+        again with each turn.
+        """
+        overrides, memory = self.engine.overrides, self.engine.memory
+        news = memory is not None and memory != self._remembered
+        if overrides == self._saved and not news and not self._degraded:
             return None
         try:
             self.store.save(overrides)
+            if memory is not None and news:
+                self.store.save_memory(memory)
+                self._remembered = memory
         except OSError as error:
             message = f"what was asked for holds, but could not be saved: {error.strerror}"
             if not self._degraded:

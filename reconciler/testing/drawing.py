@@ -57,10 +57,11 @@ def draw_command(luck: Random) -> tuple[str, ...]:
 
 def draw_restart(luck: Random) -> Restart:
     """A restart policy."""
+    initial = luck.choice((0.0, 0.5, 1.0))
     backoff = Backoff(
-        initial=luck.choice((0.0, 0.5, 1.0)),
+        initial=initial,
         factor=luck.choice((1.0, 2.0, 3.0)),
-        max=luck.choice((0.2, 3.0, 10.0)),
+        max=max(initial, luck.choice((0.2, 3.0, 10.0))),
         reset_after=luck.choice((2.0, 30.0)),
         jitter=luck.choice((0.0, 0.25, 1.0)),
     )
@@ -87,7 +88,7 @@ def draw_rollout(luck: Random) -> Rollout:
 
 def _edited(luck: Random, spec: SetSpec) -> SetSpec:
     what = luck.choice(("command", "command", "command", "replicas", "order", "suspend", "min_ready", "policy"))
-    if what == "command":
+    if what == "command" or (what == "replicas" and spec.schedule is not None):
         return attrs.evolve(spec, command=draw_command(luck))
     if what == "suspend":
         return attrs.evolve(spec, suspend=not spec.suspend)

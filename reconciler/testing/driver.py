@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import attrs
 
-from reconciler.core.observation import Exited, Lost, Observation, Spawned, SpawnFailed
-from reconciler.core.spec import WorkerSpec
+from reconciler.core.observation import Drained, Exited, Lost, Observation, Probed, Spawned, SpawnFailed
+from reconciler.core.serving import Probe, ProbeKind
+from reconciler.core.spec import Drain, WorkerSpec
 
 
 @attrs.define
@@ -27,17 +28,24 @@ class Process:
 class FakeDriver:
     """Processes that do what the test says; by itself, each starts at once, lives on, and dies of any signal.
 
-    Three attributes may be replaced to change that. `on_start(process)` is called when a start is asked for, and calls
-    `spawn` or `fail`, now or later or never. `on_signal(process, signal)` is called when a signal arrives at a process,
-    and calls `exit`, now or later or never. `wire(observation)` returns what arrives of an observation: nothing if it
-    is lost, twice the same if it is doubled; what is to arrive late is handed to `deliver` later.
+    Its probes succeed at once, and so do its drains. Some attributes may be replaced to change that.
+    `on_start(process)` is called when a start is asked for, and calls `spawn` or `fail`, now or later or never.
+    `on_signal(process, signal)` is called when a signal arrives at a process, and calls `exit`, now or later or never.
+    `on_probe(process, kind)` and `on_drain(process)` are called when these are asked for, and `tell` what came of it.
+    `wire(observation)` returns what arrives of an observation: nothing if it is lost, twice the same if it is doubled;
+    what is to arrive late is handed to `deliver` later; `on_arrival(observation)` is called with each that arrives.
     """
 
     def __init__(self) -> None:
         self.processes: dict[str, Process] = {}
         self.on_start: Callable[[Process], object] = lambda process: self.spawn(process.uid)
         self.on_signal: Callable[[Process, str], object] = lambda process, signal: self.exit(process.uid, signal=signal)
+        self.on_probe: Callable[[Process, ProbeKind], object] = lambda process, kind: self.tell(
+            Probed(process.uid, kind, success=True)
+        )
+        self.on_drain: Callable[[Process], object] = lambda process: self.tell(Drained(process.uid))
         self.wire: Callable[[Observation], Iterable[Observation]] = lambda observation: (observation,)
+        self.on_arrival: Callable[[Observation], object] = lambda _observation: None
         self._arrived: list[Observation] = []
         self._pids = itertools.count(1000)
 
@@ -64,6 +72,20 @@ class FakeDriver:
         """See `Driver`: it is kept, and does nothing else."""
         if uid in self.processes:
             self.processes[uid].signals.append(signal)
+
+    def probe(self, uid: str, set_name: str, spec: WorkerSpec, kind: ProbeKind, probe: Probe) -> None:  # noqa: ARG002
+        """See `Driver`."""
+        if uid in self.processes:
+            self.on_probe(self.processes[uid], kind)
+
+    def drain(self, uid: str, set_name: str, spec: WorkerSpec, drain: Drain) -> None:  # noqa: ARG002
+        """See `Driver`."""
+        if uid in self.processes:
+            self.on_drain(self.processes[uid])
+
+    def wake_at(self) -> float | None:
+        """See `Driver`: the test says when."""
+        return None
 
     def poll(self) -> Sequence[Observation]:
         """See `Driver`."""
@@ -111,4 +133,5 @@ class FakeDriver:
 
     def deliver(self, observation: Observation) -> None:
         """Let an observation arrive as it is."""
+        self.on_arrival(observation)
         self._arrived.append(observation)

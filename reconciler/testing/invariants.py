@@ -7,8 +7,10 @@ that it checks.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.core.action import Action, Start, Stop
-from reconciler.core.actual import Actual, ActualSet
+from reconciler.core import dependencies
+from reconciler.core.action import Action, BeginDrain, Start, Stop
+from reconciler.core.actual import Actual
+from reconciler.core.actual_set import ActualSet
 from reconciler.core.event import Event
 from reconciler.core.reconcile import reconcile
 from reconciler.core.rollout import Tally
@@ -17,7 +19,7 @@ from reconciler.core.worker import Phase, Worker
 from reconciler.engine import Engine
 from reconciler.testing.driver import FakeDriver, Process
 
-_COUNTED = ("available", "updated", "outdated", "surging", "surplus", "settled", "failed", "completed")
+_COUNTED = ("available", "updated", "outdated", "surging", "surplus", "settled", "failed", "completed", "started")
 
 
 class BrokenError(AssertionError):
@@ -64,7 +66,7 @@ class Invariants:
             self._seen = self._engine.desired
             self._row |= {(name, key): key for name, wanted in self._seen.items() for key in wanted.workers}
         starts = [self._place(action) for action in actions if isinstance(action, Start)]
-        stops = [self._place(action) for action in actions if isinstance(action, Stop)]
+        stops = [self._place(action) for action in actions if isinstance(action, Stop | BeginDrain)]
         require(starts == sorted(starts), "starts out of order:", starts)
         require(stops == sorted(stops, reverse=True), "stops out of order:", stops)
         lost: dict[str, int] = {}
@@ -75,22 +77,24 @@ class Invariants:
                 recreates = known.wanted.policy.rollout.strategy == "recreate" and not known.wanted.paused
                 waits = recreates and recount(known).outdated
                 require(not waits, "does not wait for all outdated ones to end:", action)
-            elif isinstance(action, Stop) and self._takes_away(action):
+            elif isinstance(action, Stop | BeginDrain) and self._takes_away(action):
                 lost[action.set_name] = lost.get(action.set_name, 0) + 1
         for name, number in lost.items():
             self._judge_budget(name, number)
 
-    def _place(self, action: Start | Stop) -> Any:
+    def _place(self, action: Start | Stop | BeginDrain) -> Any:
         """The worker's key as it was last wanted: an edit may have moved it to another place in the row."""
         return self._row[action.set_name, action.key]
 
-    def _takes_away(self, stop: Stop) -> bool:
+    def _takes_away(self, stop: Stop | BeginDrain) -> bool:
         """Whether a wanted worker no longer serves because of this stop."""
         worker = self._engine.actual.workers[stop.uid]
         spec = self._wanted(stop.set_name, stop.key)
-        if spec is None or not worker.ready:
+        if spec is None or not worker.ready or worker.health.ailment is not None:
             return False
-        others = self._engine.actual.sets[stop.set_name].by_key[stop.key]
+        known = self._engine.actual.sets[stop.set_name]
+        others = known.by_key[stop.key]
+        require(stop.key not in known.held or len(others) > 1, "is held by the partition:", stop)
         done = Phase.SUCCEEDED
         if any(o.ready or (o.phase is done and o.spec.digest == spec.digest) for o in others if o is not worker):
             return False
@@ -135,7 +139,9 @@ class Invariants:
         for name, known in actual.sets.items():
             counted, is_there = known.tally, recount(known)
             require(counted == is_there, name, "is counted as", counted, "and is", is_there)
-            due = None if known.wanted.paused else known.progress.deadline(known.wanted.policy.rollout)
+            waits = next(dependencies.unmet(actual.sets, known), None) is not None
+            patient = known.wanted.paused or known.wanted.policy.job or waits
+            due = None if patient else known.progress.deadline(known.wanted.policy.rollout)
             require(due is None or now < due, name, "should have stalled at", due)
             require(due is None or wake_at <= due, name, "sleeps through its progress deadline", due)
             unconverged = name in actual.unconverged
@@ -149,8 +155,11 @@ class Invariants:
 
     def _judge_deadline(self, worker: Worker, wake_at: float, now: float) -> None:
         if worker.phase is Phase.RUNNING and worker.deadline is not None and worker.able_since is not None:
-            waits = self._engine.actual.sets[worker.set_name].wanted.policy.min_ready
+            policy = self._engine.actual.sets[worker.set_name].wanted.policy
+            waits = max(policy.min_ready, policy.trial) if worker.trial else policy.min_ready
             require(worker.deadline == worker.able_since + waits, "counts as ready after an outdated time:", worker)
+        if worker.quit_at is not None and worker.phase is Phase.STOPPING:
+            require(worker.quit_at > now and wake_at <= worker.quit_at, "should have been asked to end:", worker)
         if worker.deadline is None:
             require(worker.phase not in (Phase.STARTING, Phase.STOPPING), "may hang for ever:", worker)
         elif worker.deadline > now:
@@ -172,9 +181,10 @@ class Invariants:
         require(not plan.actions, "a full look finds more to do:", plan.actions)
 
     def _may_start(self, name: str, spec: WorkerSpec) -> bool:
-        """Whether it is what is wanted, or what a paused worker ran before."""
+        """Whether it is what is wanted, or what a worker that is paused, or held by the partition, ran before."""
         wanted = self._wanted(name, spec.key)
-        if wanted is None or not self._engine.desired[name].paused:
+        held = name in self._engine.actual.sets and spec.key in self._engine.actual.sets[name].held
+        if wanted is None or not (held or self._engine.desired[name].paused):
             return wanted == spec
         return wanted == spec or spec.digest in self._digests[name, spec.key]
 
@@ -197,11 +207,13 @@ def _surges(known: ActualSet) -> bool:
 def recount(known: ActualSet) -> Tally:
     """The tally of a set, from each of its workers."""
     counts = dict.fromkeys(_COUNTED, 0)
-    for key, spec in known.wanted.workers.items():
+    for key, wanted in known.wanted.workers.items():
         workers = known.by_key.get(key, ())
+        spec = workers[-1].spec if workers and key in known.held else wanted
         current = {w.phase for w in workers if w.spec.digest == spec.digest and (w.ready or not w.live)}
         serves = any(w.phase is Phase.RUNNING and w.ready for w in workers)
-        updated = Phase.RUNNING in current or Phase.SUCCEEDED in current
+        kept = known.wanted.runs and Phase.FAILED in current
+        updated = Phase.RUNNING in current or Phase.SUCCEEDED in current or kept
         outdated = sum(w.live and w.spec.digest != spec.digest for w in workers)
         counts["available"] += serves
         counts["updated"] += updated
@@ -209,6 +221,9 @@ def recount(known: ActualSet) -> Tally:
         counts["surging"] += len(workers) > 1
         counts["settled"] += updated and not outdated and len(workers) == 1
         counts["failed"] += Phase.FAILED in current
+        counts["started"] += any(w.phase is Phase.RUNNING for w in workers) or (
+            Phase.SUCCEEDED in current and not serves
+        )
         counts["completed"] += Phase.SUCCEEDED in current and not serves
     counts["surplus"] = sum(key not in known.wanted.workers for key in known.by_key)
     return Tally(replicas=len(known.wanted.workers), **counts)

@@ -6,7 +6,7 @@ Rule: each incarnation has luck of its own, drawn from the seed and its uid, so 
 from collections.abc import Callable, Iterable
 from random import Random
 
-from reconciler.core.observation import NotReady, Observation, Ready
+from reconciler.core.observation import Notice, NotReady, Observation, Ready
 from reconciler.testing.clock import ManualClock
 from reconciler.testing.drawing import BROKEN, drawn, happens
 from reconciler.testing.driver import FakeDriver, Process
@@ -20,7 +20,8 @@ _MESSAGES = {"in time": 86, "twice": 5, "late": 5, "lost": 4}
 class Mischief:
     """The hand of the world on a fake driver.
 
-    `asked` counts what was asked of it. While it is `stubborn`, only KILL ends a process.
+    `born` is called with each process that came into being. `asked` counts what was asked of it. While it is
+    `stubborn`, only KILL ends a process.
     """
 
     def __init__(self, seed: int, driver: FakeDriver, clock: ManualClock) -> None:
@@ -32,6 +33,7 @@ class Mischief:
         self._clock = clock
         self._lucks: dict[str, Random] = {}
         self._sick: set[str] = set()
+        self.born: Callable[[Process], object] = lambda _process: None
 
     def cease(self) -> None:
         """From now on starts succeed, signals are obeyed, nothing ends by itself, and what is told arrives."""
@@ -81,6 +83,8 @@ class Mischief:
 
     def _spawn(self, process: Process, luck: Random) -> None:
         self._driver.spawn(process.uid)
+        if process.uid in self._driver.processes:
+            self.born(process)
         broken = process.spec.payload.command[0] == BROKEN
         if self._on and (broken or happens(luck, 25)):
             seconds = luck.uniform(0.05, 1) if broken else luck.choice((0.0, 0.1, 3.0, 20.0)) * luck.random()
@@ -109,7 +113,11 @@ class Mischief:
         return (observation,) if way in ("in time", "twice") else ()
 
     def _deliver(self, observation: Observation) -> None:
-        """It comes late; a probe would soon tell otherwise if it is no longer true."""
+        """It comes late; a probe would soon tell otherwise if it is no longer true. Who said that it stops has ended by
+        the time the world behaves.
+        """
+        if not self._on and isinstance(observation, Notice):
+            return
         self._driver.deliver(observation)
         if not self._on and isinstance(observation, NotReady):
             self._driver.deliver(Ready(observation.uid))

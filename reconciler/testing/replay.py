@@ -18,6 +18,7 @@ _GONE = frozenset({event.WORKER_STOPPED, event.WORKER_FORGOTTEN})
 _PHASES = {
     event.WORKER_STOPPING: Phase.STOPPING,
     event.WORKER_KILLING: Phase.STOPPING,
+    event.WORKER_DRAINING: Phase.STOPPING,
     event.WORKER_BACKOFF: Phase.BACKOFF,
     event.WORKER_SUCCEEDED: Phase.SUCCEEDED,
     event.WORKER_FAILED: Phase.FAILED,
@@ -43,6 +44,15 @@ class Replay:
             self._begin(told, told.uid)
         elif told.event in _GONE:
             self.workers.pop(told.uid, None)
+        elif told.event == event.WORKER_SUCCEEDED and told.uid not in self.workers:  # before this controller began
+            self.workers[told.uid] = WorkerStatus(
+                told.key,
+                told.name or "",
+                Phase.SUCCEEDED,
+                told.uid,
+                reason=told.reason,
+                generation=told.generation,
+            )
         elif told.uid in self.workers:
             row = self.workers[told.uid]
             self.workers[told.uid] = attrs.evolve(row, generation=told.generation, **_changes(row, told))
@@ -90,7 +100,9 @@ def recorded(rows: Iterable[WorkerStatus]) -> dict[str, WorkerStatus]:
 
 
 def _changes(row: WorkerStatus, told: Event) -> dict[str, Any]:
-    if told.event == event.WORKER_SIGNALLED or (told.event == event.WORKER_RESET and row.phase not in _ENDED):
+    if told.event in (event.WORKER_SIGNALLED, event.WORKER_UNHEALTHY) or (
+        told.event == event.WORKER_RESET and row.phase not in _ENDED
+    ):
         return {}
     if told.event in (event.WORKER_STARTED, event.WORKER_ADOPTED):
         running = Phase.RUNNING if row.phase == Phase.STARTING else row.phase

@@ -14,15 +14,17 @@ from reconciler.engine import Engine
 from reconciler.testing.driver import FakeDriver, Process
 from reconciler.testing.invariants import require
 
-_RUNNING = {event.WORKER_STARTED, event.WORKER_READY, event.WORKER_NOT_READY}
-_ENDING = {event.WORKER_STOPPING, event.WORKER_KILLING}
+_RUNNING = {event.WORKER_STARTED, event.WORKER_READY, event.WORKER_NOT_READY, event.WORKER_UNHEALTHY}
+_ENDING = {event.WORKER_DRAINING, event.WORKER_STOPPING, event.WORKER_KILLING}
 _FIRST = {event.WORKER_STARTING}
 _OVER = {event.WORKER_EXITED, event.WORKER_START_FAILED}
 _PREDECESSORS = {
     event.WORKER_STARTED: _FIRST | _ENDING,
     event.WORKER_READY: {event.WORKER_STARTED, event.WORKER_NOT_READY},
     event.WORKER_NOT_READY: _RUNNING,
-    event.WORKER_STOPPING: _FIRST | _RUNNING,
+    event.WORKER_UNHEALTHY: _RUNNING - {event.WORKER_UNHEALTHY},
+    event.WORKER_DRAINING: _RUNNING,
+    event.WORKER_STOPPING: _FIRST | _RUNNING | {event.WORKER_DRAINING},
     event.WORKER_KILLING: _FIRST | _ENDING | {event.WORKER_STARTED},
     event.WORKER_EXITED: _FIRST | _RUNNING | _ENDING,
     event.WORKER_START_FAILED: _FIRST | _ENDING,
@@ -46,9 +48,9 @@ _LASTS = {
 class Life:
     """One incarnation as its events tell it.
 
-    `asked` says that it was asked to end; `failures` are those of its line since the history was clear, and `starts`
-    those since the start limit changed; a successor is `due` at that time, infinity for never; `generation` is that of
-    the set when it ended.
+    `asked` says that it was asked to end, but not because it was `ailing`; `failures` are those of its line since the
+    history was clear, and `starts` those since the start limit changed; a successor is `due` at that time, infinity for
+    never; `generation` is that of the set when it ended.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Life:
     last: str = event.WORKER_STARTING
     began: bool = False
     asked: bool = False
+    ailing: bool = False
     failures: int = 0
     limit: StartLimit | None = None
     starts: tuple[float, ...] = ()
@@ -112,8 +115,10 @@ class Stream:
         if told.event == event.WORKER_STARTED:
             require(life.pid is None, "has a process already:", told)
             life.pid, life.started_at = told.pid, now
+        elif told.event == event.WORKER_UNHEALTHY:
+            life.ailing = True
         elif told.event in _ENDING:
-            life.asked = True
+            life.asked = not life.ailing
         elif told.event in _OVER:
             require(told.uid not in self._driver.processes, "lives:", told)
             self._end(life, told, now)
@@ -150,7 +155,7 @@ class Stream:
         else:
             life.failures = 1 if lived >= restart.backoff.reset_after else life.failures + 1
             life.due = now + _shortest(restart.backoff, life.failures)
-        well = told.extra.get("exit_code") in restart.success_exit_codes
+        well = not life.ailing and told.extra.get("exit_code") in restart.success_exit_codes
         limit = restart.start_limit if restart.start_limit == life.limit else None
         exhausted = limit and sum(at > now - limit.interval for at in life.starts) >= limit.burst
         if exhausted or restart.policy == "never" or (well and restart.policy == "on_failure"):

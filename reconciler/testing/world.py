@@ -11,16 +11,22 @@ from random import Random
 
 import attrs
 
+from reconciler.core import dependencies, health
+from reconciler.core.actual_set import ActualSet
 from reconciler.core.event import Event
 from reconciler.core.observation import Observation
 from reconciler.core.override import Override, Paused, RestartAsked, Scale, StayDown, added
-from reconciler.core.spec import SetSpec, WorkerSet, WorkerSpec, expand
+from reconciler.core.serving import ProbeKind, Probes
+from reconciler.core.spec import Policy, SetSpec, WorkerSet, WorkerSpec, expand
 from reconciler.core.worker import Phase
+from reconciler.engine import Engine
 from reconciler.testing.drawing import draw_edit, draw_set, drawn, happens
 from reconciler.testing.driver import Process
 from reconciler.testing.invariants import Invariants, require
+from reconciler.testing.judge import Judge
 from reconciler.testing.mischief import Mischief
 from reconciler.testing.replay import Replay, recorded
+from reconciler.testing.serving import Metronome, Servants, at_peace, calmed, serve
 from reconciler.testing.stage import MemorySource, Stage
 from reconciler.testing.stream import Stream
 
@@ -37,6 +43,9 @@ STEERED = 10_000
 """From this seed on there is an operator, too, who pauses and resets. He came later: the histories of earlier seeds,
 some of which have found a fault, are what they were.
 """
+
+SERVING = 20_000
+"""From this seed on workers tell that they can serve, are probed and watched, drain, depend on others, and are jobs."""
 
 TURNS_AT_ONCE = 20
 """More turns than this at one moment mean that the engine spins."""
@@ -61,7 +70,17 @@ class World(Stage):
         self.driver.wire = self._wire
         self._say = say
         self._specs: dict[str, SetSpec] = {}
-        self._form = expand if happens(self.luck, 85) else _as_callable_gives
+        self._form = expand if happens(self.luck, 85) or seed >= SERVING else _as_callable_gives
+        self._servants = Servants(seed, self.driver, self.clock, self._policy_of) if seed >= SERVING else None
+        self._serving = Random(f"serving/{seed}")  # noqa: S311  likewise
+        self._judge = Judge(self.engine, self.driver)
+        if self._servants is not None:
+            self.mischief.born = self._servants.born
+            self.driver.on_arrival = self._judge.arrived
+            self.driver.on_probe = self._probe
+            self.driver.on_drain = self._servants.drain
+            self.engine.calendar = Metronome()
+            self.engine.clock_offset = 1e6
         self._invariants = Invariants(self.engine, self.driver)
         self._stream = Stream(self.engine, self.driver)
         self._replay = Replay()
@@ -72,6 +91,7 @@ class World(Stage):
         """The whole history. Raises `BrokenError` at the first invariant that does not hold."""
         for name in self.luck.sample("abcd", self.luck.randint(1, 3)):
             self._specs[name] = draw_set(self.luck, name)
+        self._serve(self._specs)
         self._read()
         for _ in range(STEPS):
             self.step()
@@ -84,7 +104,9 @@ class World(Stage):
         what = drawn(self.luck, _HAPPENINGS)
         running = [process for process in self.driver.processes.values() if process.pid is not None]
         if what == "edit":
-            self._specs = draw_edit(self.luck, self._specs)
+            known = self._specs
+            self._specs = draw_edit(self.luck, known)
+            self._serve([name for name in self._specs if name not in known])
             self._read()
         elif what == "override":
             self._override()
@@ -92,6 +114,11 @@ class World(Stage):
             self.mischief.end(self.luck.choice(running), self.luck)
         elif what == "sickness" and running:
             self.mischief.sicken(self.luck.choice(running), self.luck)
+        if self.seed >= SERVING and self._specs and happens(self._serving, 15):
+            self._serve([self._serving.choice(sorted(self._specs))])
+            self._read()
+        if self.seed >= SERVING and happens(self._serving, 5):
+            self.engine.clock_offset = (self.engine.clock_offset or 0.0) + self._serving.choice((-70.0, 3.0, 200.0))
         if self.seed >= STEERED and self._specs and happens(self.operator, 20):
             self._steer()
         self.advance(self.luck.choice((0.0, 0.0, 0.05, 0.3, 1.0, 1.0, 3.0, 8.0, 40.0)))
@@ -100,12 +127,19 @@ class World(Stage):
         """No more faults: everything comes to rest, and stays so."""
         self.say("the world behaves")
         self.mischief.cease()
+        if self._servants is not None:
+            self._servants.cease()
+            self._specs = {name: calmed(spec) for name, spec in self._specs.items()}
+            self._read()
+            self.advance(2 * health.GRACE)  # what was asked before, and will never be answered, is over then
         self._rest(self._at_rest)
 
     def want_anew(self) -> None:
         """No reason to give up is left: everything that is wanted runs, whatever its past."""
         self.say("everything is wanted anew")
         self._specs = {name: _mended(self.luck, spec) for name, spec in self._specs.items()}
+        if self._servants is not None:
+            self._specs = {name: at_peace(spec, list(self._specs)) for name, spec in self._specs.items()}
         self.engine.override((), self.clock.now)
         self._read()
         self._rest(lambda: self.status().converged)
@@ -124,8 +158,11 @@ class World(Stage):
             self.engine.stop(self.clock.now)
             if happens(self.luck, 50):
                 self.turn()
-        timeouts = [known.wanted.policy.stop.timeout for known in self.engine.actual.sets.values()]
-        self.advance(0.0 if haste else max(timeouts, default=0.0))
+        stops = [known.wanted.policy.stop for known in self.engine.actual.sets.values()]
+        drains = [max(one.drain.delay, one.drain.timeout) for one in stops if one.drain is not None]
+        longest = max((one.timeout for one in stops), default=0.0)
+        # One after the other, at the worst, where they depend on each other.
+        self.advance(0.0 if haste else longest if self._servants is None else sum(drains) + longest * len(stops))
         require(self.engine.stopped, "left after a stop:", self.status().workers)
         require(not self.driver.processes, "alive after a stop:", self.driver.processes)
         require(not self.engine.actual.sets, "known after a stop:", self.engine.actual.sets)
@@ -139,6 +176,8 @@ class World(Stage):
         require(self._spun[1] <= TURNS_AT_ONCE, "spins")
         require(self.wake_at > now, "wants to be woken at", self.wake_at)
         self._invariants.judge_state(self.wake_at, now)
+        if self._servants is not None:
+            self._judge.judge_state()
         rebuilt, shown = self._replay.workers, recorded(self.status().workers)
         require(rebuilt == shown, "events tell of", rebuilt, "and status of", shown)
 
@@ -171,6 +210,23 @@ class World(Stage):
         arriving = tuple(self.mischief.wire(observation))
         self.say(observation, "arrives" if arriving else "is late or lost")
         return arriving
+
+    def _probe(self, process: Process, kind: ProbeKind) -> None:
+        self.say(process.uid, "is asked for", kind)
+        self._judge.asked(process, kind, self.clock.now)
+        if self._servants is not None:
+            self._servants.answer(process, kind)
+
+    def _policy_of(self, name: str) -> Policy | None:
+        known = self.engine.actual.sets.get(name)
+        return None if known is None else known.wanted.policy
+
+    def _serve(self, names: Iterable[str]) -> None:
+        """Let sets be wanted with readiness, probes, needs and times."""
+        if self.seed >= SERVING:
+            for name in sorted(names):
+                others = [other for other in sorted(self._specs) if other < name]
+                self._specs = {**self._specs, name: serve(self._serving, self._specs[name], others)}
 
     def _read(self) -> None:
         self.source.want(*map(self._form, self._specs.values()))
@@ -217,7 +273,11 @@ class World(Stage):
         self.advance(QUIET)
         require(self.mischief.asked == asked and reached(), "no lasting rest:", self.status())
         require(self.engine.settled, "is not settled:", self.status())
-        if self.status().converged:
+        calm = all(
+            known.wanted.policy.watchdog is None and known.wanted.policy.probes == Probes()
+            for known in self.engine.actual.sets.values()
+        )
+        if self.status().converged and calm:
             require(self.engine.actual.wake_at() is None, "wakes at", self.engine.actual.wake_at(), "for nothing")
 
     def _is_known(self) -> bool:
@@ -228,13 +288,20 @@ class World(Stage):
         """Each wanted worker serves or has ended for good, and a rollout is done unless a failed worker stopped it."""
         rows = self.status().workers
         ended = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED)
-        resting = all(row.ready or row.phase in ended for row in rows)
+        waiting = {name for name, known in self.engine.actual.sets.items() if _waits(self.engine, known)}
+        resting = all(row.ready or row.phase in ended or (row.name in waiting and not row.pid) for row in rows)
         return resting and all(map(self._is_done, self.engine.desired.values()))
 
     def _is_done(self, wanted: WorkerSet) -> bool:
         known = self.engine.actual.sets[wanted.name]
+        if _waits(self.engine, known):
+            return True
         given_up = known.tally.failed or wanted.policy.rollout.strategy == "on_delete" or wanted.paused
         return len(known.by_key) == len(wanted.workers) and bool(known.tally.converged or given_up)
+
+
+def _waits(engine: Engine, known: ActualSet) -> bool:
+    return next(dependencies.unmet(engine.actual.sets, known), None) is not None
 
 
 def _as_callable_gives(spec: SetSpec) -> WorkerSet:

@@ -67,7 +67,7 @@ def apply(  # noqa: PLR0913  one parameter for each option
     """
     from reconciler.sources import comparing  # noqa: PLC0415  this reads specs
     from reconciler.verbs.committing import commit, watched  # noqa: PLC0415  likewise
-    from reconciler.verbs.gathering import gathered, loaded  # noqa: PLC0415  likewise
+    from reconciler.verbs.gathering import gathered, loaded, require_needs  # noqa: PLC0415  likewise
 
     files = gathered(paths, name)
     with place.client() as client:
@@ -82,6 +82,7 @@ def apply(  # noqa: PLR0913  one parameter for each option
             return
         serial = None if token is None else client.call("specs")["serial"]  # what comes after it is refused
         live = planning.in_force(client)
+        require_needs(files, given, live.specs)
         if token is not None and comparing.token(live.specs, given, live.overrides) != token:
             raise Failure("this is not what was planned any more; nothing was changed", "look at `plan` again")
         commit(client, where, files, serial)

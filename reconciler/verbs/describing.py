@@ -68,6 +68,8 @@ def _worker(told: Mapping[str, Any], here: Screen) -> Iterator[str]:
         life += f", for {duration(now - row['started_at'])}" if row["pid"] and row["started_at"] is not None else ""
         yield f"Phase:       {painted(shown(phase.text), phase.colour, here.colours)}{life}"
         yield f"Restarts:    {row['restarts']}"
+        if row.get("says"):
+            yield f"Says:        {shown(row['says'])}"
     yield from _deadline(told["deadline"])
     yield from _section("Now", explained(told["explanations"], _narrower(here), now), here)
     yield from _conditions(told["conditions"], here)

@@ -5,7 +5,7 @@ Rule: all of them are good, or none is taken; then every problem of each is told
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -52,6 +52,21 @@ def loaded(files: dict[str, bytes], home: str) -> dict[str, "SetSpec"]:
     if bad:
         raise refused(bad)
     return specs
+
+
+def require_needs(files: Iterable[str], specs: "Mapping[str, SetSpec]", others: "Mapping[str, SetSpec]") -> None:
+    """Raises Failure if a spec of these files depends on what is neither among them nor among the `others`, or on
+    itself by way of others.
+    """
+    if not any(spec.depends_on for spec in specs.values()):
+        return
+    from reconciler.sources.needing import unmet_files  # noqa: PLC0415  few files depend on any
+
+    found = unmet_files(
+        {**others, **specs}, {**dict.fromkeys(others, ""), **{name_of(file): file for file in files}}, others
+    )
+    if bad := [rejection for name, rejection in found if name in specs]:
+        raise refused(bad)
 
 
 def refused(rejections: Iterable[Rejection]) -> Failure:

@@ -57,17 +57,22 @@ def planned(place: Place, paths: Sequence[str]) -> Planned:
     """What comes of these files, or of a whole directory. Raises Failure for bad files, and as the client does."""
     from reconciler.core.spec import expand  # noqa: PLC0415  as late as can be
     from reconciler.sources.comparing import compare, token  # noqa: PLC0415  this reads specs
-    from reconciler.verbs.gathering import gathered, loaded  # noqa: PLC0415  likewise
+    from reconciler.verbs.gathering import gathered, loaded, require_needs  # noqa: PLC0415  likewise
 
     place, directory = _asked(place, paths)
+    whole = not paths or (len(paths) == 1 and os.path.isdir(paths[0]))  # noqa: PTH112
     if directory is None:
-        home = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else place.specs or "."  # noqa: PTH112
-        specs = loaded(gathered(paths or [home]), os.path.abspath(home))  # noqa: PTH100
+        home = paths[0] if paths and whole else place.specs or "."
+        files = gathered(paths or [home])
+        specs = loaded(files, os.path.abspath(home))  # noqa: PTH100
+        if whole:  # of some files alone it is not known what else there will be
+            require_needs(files, specs, {})
         return Planned(specs, compare({}, {name: expand(spec) for name, spec in specs.items()}))
-    specs = loaded(gathered(paths or [directory]), directory)
+    files = gathered(paths or [directory])
+    specs = loaded(files, directory)
     with place.client() as client:
         live = in_force(client)
-    whole = not paths or (len(paths) == 1 and os.path.isdir(paths[0]))  # noqa: PTH112
+    require_needs(files, specs, {} if whole else live.specs)
     changes = compare(*_overridden(live, specs if whole else {**live.specs, **specs}))
     stays = [change.name for change in changes if change.after is None] if paths else []
     return Planned(specs, changes, token(live.specs, specs, live.overrides), stays)
@@ -88,17 +93,27 @@ def in_force(client: Client) -> Live:
 
 def from_nothing(found: Planned) -> list[Row]:
     """What a controller that starts now would do, by the very plan it would make."""
-    from reconciler.core.actual import Actual  # noqa: PLC0415  only where no controller runs
+    from reconciler.core.action import Start  # noqa: PLC0415  only where no controller runs
+    from reconciler.core.actual import Actual  # noqa: PLC0415  likewise
     from reconciler.core.reconcile import reconcile  # noqa: PLC0415  likewise
     from reconciler.core.spec import expand  # noqa: PLC0415  likewise
 
     desired = {name: expand(spec) for name, spec in found.specs.items()}
     actual = Actual()
     actual.want(desired, 0.0)
-    return [
-        {"key": str(action.key), "action": type(action).__name__.lower(), "reason": action.reason, "fields": []}
-        for action in reconcile(desired, actual, 0.0).actions
-    ]
+    starts = [action for action in reconcile(desired, actual, 0.0).actions if isinstance(action, Start)]
+    rows = [_row(action.key, "start", action.reason) for action in starts]
+    started = {action.key for action in starts}
+    for name, spec in found.specs.items():
+        if spec.schedule is not None and not spec.suspend:
+            rows.append(_row(name, "wait", "comes at its times"))
+        reason = f"depends on {', '.join(one.set for one in spec.depends_on)}"
+        rows += [_row(key, "wait", reason) for key in desired[name].workers if key not in started]
+    return rows
+
+
+def _row(key: Any, action: str, reason: str) -> Row:
+    return {"key": str(key), "action": action, "reason": reason, "fields": []}
 
 
 def show_starts(form: str, rows: Sequence[Row]) -> None:

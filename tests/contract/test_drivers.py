@@ -4,7 +4,9 @@ import pytest
 from contract.adapters import ADAPTERS
 from processes import descriptors, zombies
 
-from reconciler.core.observation import Exited, Lost, Spawned, SpawnFailed
+from reconciler.core.observation import Drained, Exited, Lost, Probed, Spawned, SpawnFailed
+from reconciler.core.serving import Probe
+from reconciler.core.spec import Drain
 
 pytestmark = pytest.mark.os
 
@@ -128,6 +130,40 @@ def test_failed_start_does_not_stop_the_next(adapter):
     assert {"good"} == set(adapter.driver.live())
 
 
+@pytest.mark.parametrize("kind", ["startup", "readiness", "liveness"])
+def test_probe_is_answered_once(adapter, kind):
+    """A probe is answered by Probed, with the uid and the kind, once."""
+    spec = adapter.lives()
+    adapter.driver.start("u1", "web", spec)
+    adapter.driver.poll()
+
+    adapter.driver.probe("u1", "web", spec, kind, Probe(file="/"))
+
+    assert [Probed("u1", kind, success=True)] == _next(adapter)
+    assert list(adapter.driver.poll()) == []
+
+
+def test_drain_is_answered_once(adapter):
+    """A drain is answered by Drained, once, and the worker lives on."""
+    spec = adapter.lives()
+    adapter.driver.start("u1", "web", spec)
+    adapter.driver.poll()
+
+    adapter.driver.drain("u1", "web", spec, Drain(command=("true",)))
+
+    assert [Drained("u1")] == _next(adapter)
+    assert list(adapter.driver.poll()) == []
+    assert {"u1"} == set(adapter.driver.live())
+
+
+def test_nothing_is_due_unless_something_was_asked(adapter):
+    """A driver whose workers were asked nothing need not be polled at any time."""
+    adapter.driver.start("u1", "web", adapter.lives())
+    adapter.driver.poll()
+
+    assert adapter.driver.wake_at() is None
+
+
 def test_live_tells_the_truth(adapter):
     """A uid is live from its start until its end, and never after its end was told."""
     live = lambda: set(adapter.driver.live())  # noqa: E731
@@ -170,6 +206,13 @@ def test_many_short_lives(adapter):
     assert zombies() == []
     assert before == descriptors()
     assert list(adapter.driver.live()) == []
+
+
+def _next(adapter):
+    """What is observed next."""
+    while not (seen := list(adapter.driver.poll())):
+        adapter.wait()
+    return seen
 
 
 def _until_ended(adapter, count):

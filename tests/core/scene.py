@@ -9,8 +9,8 @@ _ASKED = {"worker.starting": "start", "worker.stopping": "stop", "worker.killing
 
 
 def web(version="v1", **settings):
-    """The spec of a set called web; `version` is its command."""
-    settings = {"stop": Stop(timeout=5.0), **settings}
+    """The spec of a set called web; `version` is its command. Unless said otherwise it is ready as soon as it runs."""
+    settings = {"stop": Stop(timeout=5.0), "min_ready": 0.0, **settings}
     return SetSpec(name="web", command=(version,), **settings)
 
 

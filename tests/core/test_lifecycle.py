@@ -10,28 +10,35 @@ from hypothesis import strategies as st
 
 from reconciler.core import lifecycle, observation
 from reconciler.core.action import Start
+from reconciler.core.health import NONE, PLAIN, Answers, Health
 from reconciler.core.lifecycle import TABLE, observe
 from reconciler.core.observation import (
     OBSERVATIONS,
     Adopted,
+    Drained,
+    DrainRequested,
     Elapsed,
     Exited,
     KillRequested,
     Lost,
+    Notice,
     NotReady,
+    ProbeAsked,
+    Probed,
     Ready,
     ResetAsked,
     Spawned,
     SpawnFailed,
     StopRequested,
 )
-from reconciler.core.spec import Policy, Restart, StartLimit, WorkerSpec
+from reconciler.core.spec import Policy, Probe, Probes, Restart, StartLimit, WorkerSpec
 from reconciler.core.worker import LIVE, End, History, Phase, Worker
 
 SPEC = WorkerSpec("web-0", "d", None)
 TIMES = st.floats(0, 1000)
 EXITS = st.builds(Exited, st.just("u"), st.integers(0, 255), st.none(), st.integers(0, 3))
 DEATHS = st.builds(Exited, st.just("u"), st.none(), st.sampled_from(["KILL", "SEGV"]), st.just(0))
+KINDS = st.sampled_from(["startup", "readiness", "liveness"])
 SEEN = {
     Spawned: st.builds(Spawned, st.just("u"), st.integers(2, 9)),
     SpawnFailed: st.builds(SpawnFailed, st.just("u"), st.just("exec"), st.sampled_from([2, None]), st.just("no")),
@@ -44,17 +51,52 @@ SEEN = {
     KillRequested: st.builds(KillRequested, st.just("u"), st.sampled_from(sorted(lifecycle.KILLS))),
     ResetAsked: st.builds(ResetAsked, st.just("u")),
     Elapsed: st.builds(Elapsed, st.just("u")),
+    Notice: st.builds(
+        Notice,
+        st.just("u"),
+        alive=st.booleans(),
+        trigger=st.booleans(),
+        stopping=st.booleans(),
+        reloading=st.booleans(),
+        extend=st.none() | TIMES,
+        watchdog=st.none() | TIMES,
+        status=st.none() | st.just("busy"),
+    ),
+    Probed: st.builds(Probed, st.just("u"), KINDS, st.booleans()),
+    ProbeAsked: st.builds(ProbeAsked, st.just("u"), KINDS, TIMES),
+    Drained: st.builds(Drained, st.just("u")),
+    DrainRequested: st.builds(DrainRequested, st.just("u"), TIMES, TIMES, st.just("Removed")),
 }
 POLICIES = st.builds(
     Policy,
     ready=st.sampled_from(["alive", "notify"]),
     min_ready=st.sampled_from([0.0, 5.0]),
+    probes=st.builds(
+        Probes,
+        startup=st.none() | st.just(Probe(tcp="1")),
+        readiness=st.none() | st.just(Probe(tcp="1", failure_threshold=1)),
+        liveness=st.none() | st.just(Probe(tcp="1", failure_threshold=1)),
+    ),
+    watchdog=st.none() | st.just(3.0),
+    job=st.booleans(),
     restart=st.builds(
         Restart,
         policy=st.sampled_from(["always", "on_failure", "never"]),
         success_exit_codes=st.sampled_from([(0,), (0, 3), ()]),
         start_limit=st.none() | st.builds(StartLimit, burst=st.integers(1, 3), interval=st.just(10.0)),
     ),
+)
+
+
+HEALTHS = st.builds(
+    Health,
+    told=st.sampled_from([None, True, False]),
+    started=st.booleans(),
+    readiness=st.builds(Answers, good=st.sampled_from([None, True, False]), due=st.none() | TIMES),
+    asking=st.none() | KINDS,
+    watchdog_at=st.none() | TIMES,
+    stop_by=st.none() | TIMES,
+    ailment=st.sampled_from([None, None, "LivenessFailed"]),
 )
 
 
@@ -77,6 +119,9 @@ def workers(draw, phase):
         ready=ready,
         reason=draw(st.sampled_from([None, "Outdated", "StopTimeout"])),
         deadline=draw(TIMES if phase in (Phase.STARTING, Phase.STOPPING) else st.none() | TIMES),
+        health=NONE if phase is Phase.STARTING else draw(st.just(PLAIN) | HEALTHS),
+        quit_at=draw(st.none() | TIMES) if phase is Phase.STOPPING else None,
+        drains_until=draw(TIMES) if phase is Phase.STOPPING else None,
     )
 
 
@@ -122,7 +167,7 @@ def test_an_end_is_an_end(phase):
 
 def test_each_phase_but_stopped_can_be_reached_and_left_by_the_table():
     """Each phase is the target of some cell, and every live phase leads to an end."""
-    reached = {target for transition in TABLE.values() for target in transition.targets}
+    reached = {target for (phase, _), cell in TABLE.items() for target in cell.targets if target is not phase}
     assert reached == set(Phase) - {Phase.STARTING}
     for phase in LIVE:
         ends = {target for kind in OBSERVATIONS for target in TABLE[phase, kind].targets if target not in LIVE}

@@ -10,7 +10,7 @@ RULES = rolling(progress_deadline=10.0)
 
 def tally(replicas=3, **counts):
     """So many workers; what is not said is 0."""
-    names = ("available", "updated", "outdated", "surging", "surplus", "settled", "failed", "completed")
+    names = ("available", "updated", "outdated", "surging", "surplus", "settled", "failed", "completed", "started")
     return Tally(replicas, **{**dict.fromkeys(names, 0), **counts})
 
 

@@ -7,9 +7,55 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core import template
-from reconciler.core.spec import Budget, Key, Rollout, SetSpec, StartLimit, expand
+from reconciler.core.spec import (
+    Budget,
+    Dependency,
+    Drain,
+    Key,
+    Output,
+    Probe,
+    Probes,
+    Ready,
+    Restart,
+    Rollout,
+    SetSpec,
+    Socket,
+    StartLimit,
+    Stop,
+    Watch,
+    expand,
+)
 
-PROCESS = {"command": ("v2",), "cwd": "/tmp", "env": {"A": "b"}, "clear_env": True}
+PROCESS = {
+    "command": ("v2",),
+    "cwd": "/tmp",
+    "env": {"A": "b"},
+    "clear_env": True,
+    "sockets": (Socket(name="http", address="8000"),),
+    "ready": Ready(notify=True),
+    "watchdog": 30.0,
+    "content": "abc",
+}
+OTHER = {
+    "name": "db",
+    "replicas": 5,
+    "order": 3,
+    "kind": "job",
+    "min_ready": 9.0,
+    "suspend": False,
+    "probes": Probes(readiness=Probe(file="up")),
+    "depends_on": (Dependency(set="db"),),
+    "time_zone": "local",
+    "concurrency": "forbid",
+    "starting_deadline": 5.0,
+    "successful_history": 1,
+    "failed_history": 3,
+    "restart": Restart(policy="never"),
+    "stop": Stop(drain=Drain(delay=1.0)),
+    "rollout": Rollout(partition=Budget(1)),
+    "output": Output(mode="null"),
+    "watch": Watch(debounce=1.0),
+}
 
 
 def test_a_key_is_its_text():
@@ -51,12 +97,11 @@ def test_bounds_hold_in_the_class_itself(make):
         make()
 
 
-@pytest.mark.parametrize("field", [field.name for field in attrs.fields(SetSpec)])
+@pytest.mark.parametrize("field", [field.name for field in attrs.fields(SetSpec) if field.name != "schedule"])
 def test_what_needs_a_new_process(field):
-    """A change of command, cwd or env changes the digest of a worker, and nothing else does."""
-    other = {"name": "db", "replicas": 5, "order": 3, "min_ready": 9.0, "suspend": False}
+    """A change of what a process is started from changes the digest of a worker, and nothing else does."""
     before = expand(web(replicas=1)).workers["web-0"].digest
-    changed = attrs.evolve(web(replicas=1), **{field: {**other, **PROCESS}.get(field, getattr(web(), field))})
+    changed = attrs.evolve(web(replicas=1), **{field: {**OTHER, **PROCESS}[field]})
     (after, *_) = expand(changed).workers.values()
     assert (after.digest != before) is (field in PROCESS)
 
@@ -76,15 +121,19 @@ def test_the_workers_of_a_set():
         ("{name}/{key}", "web/web-2"),
         ("{{name}} {{{index}}}", "{name} {2}"),
         ("a}}b", "a}b"),
+        ("--fd={fd:http} {port:b-1.x}", "--fd=3 8000"),
     ],
 )
 def test_placeholders(text, rendered):
     """Name, index and key are filled in; doubled braces are literal ones."""
     assert template.problem(text) is None
-    assert template.render(text, name="web", index=2, key="web-2") == rendered
+    values = {"name": "web", "index": "2", "key": "web-2", "fd:http": "3", "port:b-1.x": "8000"}
+    assert template.render(text, values) == rendered
 
 
-@pytest.mark.parametrize("text", ["{", "}", "{nmae}", "{ name }", "{}", "{0}", "a{{}b"])
+@pytest.mark.parametrize(
+    "text", ["{", "}", "{nmae}", "{ name }", "{}", "{0}", "a{{}b", "{fd}", "{fd:}", "{name:x}", "{fd:A}"]
+)
 def test_bad_placeholders(text):
     """A lone brace and an unknown placeholder are refused, and the message names what is known."""
     assert "{index}" in template.problem(text)
@@ -94,4 +143,4 @@ def test_bad_placeholders(text):
 def test_what_is_accepted_can_be_rendered(text):
     """Whatever `problem` accepts, `render` renders."""
     if template.problem(text) is None:
-        assert isinstance(template.render(text, name="n", index=1, key="k"), str)
+        assert isinstance(template.render(text, {"name": "n", "index": "1", "key": "k"}), str)

@@ -16,6 +16,7 @@ FLOORS = {
     "hygiene": 0,
     "worker": 1,
     "lines": 1,
+    "schedules": 1,
     "sources": 2,
     "drivers": 2,
     "log": 2,
@@ -25,7 +26,9 @@ FLOORS = {
     "bells": 2,
     "control": 2,
     "recent": 2,
+    "timetable": 2,
     "engine": 3,
+    "listeners": 3,
     "publishing": 3,
     "state": 3,
     "client": 3,
@@ -136,6 +139,6 @@ def test_decisions_are_taken_in_core() -> None:
 def test_wall_clock_is_not_asked() -> None:
     """Time is monotonic everywhere; the time of day is only stamped on what people read: events, output, revisions."""
     wall = re.compile(r"time\.time(_ns)?|(datetime\.)?datetime\.(now|today|utcnow)")
-    stamping = {"recent", "output", "state", "verbs"}
+    stamping = {"recent", "output", "state", "timetable", "verbs"}
     others = [path for path in MODULES if room(module_of(path)) not in stamping]
     assert [shown(path, node) for path in others for called, node in calls(path) if wall.fullmatch(called)] == []

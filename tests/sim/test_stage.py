@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from reconciler import testing
-from reconciler.core import actual, backoff, narrate, reconcile
+from reconciler.core import actual, actual_set, backoff, narrate, reconcile
 from reconciler.core.observation import Exited, Lost, Ready, Spawned, SpawnFailed
 from reconciler.core.spec import SetSpec, WorkerSpec
 from reconciler.testing import (
@@ -155,10 +155,10 @@ def spend_all(self):
                 yield self.stop(worker, "Outdated")
 
 
-def start_twins(self, spec, workers):
+def start_twins(self, key, workers):
     """Start another one wherever none of the wanted spec runs, in the place of `wanted_key`."""
     if not any(worker.phase in ("Starting", "Running") for worker in workers):
-        yield self.start(spec, "Created")
+        yield self.start(self.wanted.workers[key], "Created")
 
 
 def tell_twice(before, after, seen, now):
@@ -188,7 +188,7 @@ SABOTAGE = [
     (actual.Actual, "elapse", lambda self, now: []),
     (actual.Actual, "wake_at", lambda self: None),
     (actual.Actual, "hasten", lambda self, now: []),
-    (actual.ActualSet, "count", lambda self, key: None),
+    (actual_set.ActualSet, "count", lambda self, key: None),
 ]
 
 

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from reconciler.core.event import CATALOGUE, Event
-from reconciler.core.spec import Policy, Restart, SetSpec, Stop, WorkerSet
+from reconciler.core.spec import Dependency, Policy, Restart, SetSpec, Stop, Watch, WorkerSet
 from reconciler.sources.callback import SET_NAME, CallbackSource
 
 
@@ -206,6 +206,18 @@ BAD = {
     "two-sets": (
         {"x": SetSpec(name="web", command=("a",)), "y": SetSpec(name="web", command=("b",))},
         "ValueError: two worker sets have the same name",
+    ),
+    "no-set": (
+        [SetSpec(name="web", command=("a",), depends_on=(Dependency(set="db"),))],
+        "ValueError: depends_on names db, and there is no such set",
+    ),
+    "no-schedule": (
+        [SetSpec(name="web", command=("a",), kind="job", schedule="x")],
+        "ValueError: web: 'x' is no schedule",
+    ),
+    "no-watch": (
+        [SetSpec(name="web", command=("a",), watch=Watch(paths=("*.py",)))],
+        "ValueError: web has watch.paths, which are looked at for spec files only",
     ),
     "no-signal": ([SetSpec(name="web", command=("a",), stop=Stop(signal="TREM"))], "ValueError: there is no signal"),
 }

@@ -3,11 +3,30 @@
 from typing import Any
 
 import attrs
+import pytest
 from hypothesis import given
-from sources.test_dumping import tables
+from sources.drawn import specs
 
 from reconciler.core.override import Override, Paused, RestartAsked, Scale, StayDown, apply
-from reconciler.core.spec import Budget, Command, Restart, Rollout, SetSpec, StartLimit, Stop, WorkerSet, expand
+from reconciler.core.spec import (
+    Budget,
+    Dependency,
+    Drain,
+    HttpCheck,
+    Output,
+    Probe,
+    Probes,
+    Ready,
+    Restart,
+    Rollout,
+    SetSpec,
+    Socket,
+    StartLimit,
+    Stop,
+    Watch,
+    WorkerSet,
+    expand,
+)
 from reconciler.sources.comparing import HIDDEN, FieldChange, SetChange, compare, token
 
 WEB = SetSpec(name="web", command=("sleep", "1"), replicas=3, cwd="/srv", env={"TOKEN": "secret"})
@@ -30,7 +49,7 @@ def effect(found: SetChange) -> tuple[int, int, int]:
     return found.starts, found.stops, found.replaces
 
 
-@given(tables(SetSpec), tables(SetSpec))
+@given(specs(), specs())
 def test_a_change_is_what_differs(one: SetSpec, other: SetSpec) -> None:
     """Two specs have changes just where they are not equal, and the same the other way round."""
     before, after = {"web": expand(one)}, {"web": expand(other)}
@@ -60,17 +79,80 @@ def test_paths_and_values() -> None:
     )
 
 
-def test_what_needs_a_new_process() -> None:
-    """A field of the command needs new processes for the workers that stay, and no other field does."""
-    fresh = {"command": ("true",), "cwd": "/", "env": {}, "clear_env": True}
-    assert fresh.keys() == {field.name for field in attrs.fields(Command)}
-    for name, value in fresh.items():
-        found = change(**{name: value})
-        assert [field.restarts for field in found.fields] == [True]
-        assert effect(found) == (0, 0, 3)
-    for name, value in {"min_ready": 1.0, "order": 5, "stop": Stop(signal="INT")}.items():
-        assert [field.restarts for field in change(**{name: value}).fields] == [False]
-        assert effect(change(**{name: value})) == (0, 0, 0)
+RESTARTING: dict[str, Any] = {
+    "command": ("true",),
+    "cwd": "/",
+    "env": {},
+    "clear_env": True,
+    "sockets": (Socket(name="http", address="8000"),),
+    "ready": Ready(notify=True),
+    "watchdog": 30.0,
+    "watch": Watch(paths=("*.py",)),
+}
+KEEPING: dict[str, Any] = {
+    "order": 5,
+    "min_ready": 1.0,
+    "ready": Ready(timeout=5.0),
+    "probes": Probes(liveness=Probe(tcp="localhost:80")),
+    "depends_on": (Dependency(set="db"),),
+    "restart": Restart(policy="on_failure"),
+    "stop": Stop(signal="INT", drain=Drain(delay=1.0)),
+    "rollout": Rollout(partition=Budget(1), auto_rollback=True),
+    "output": Output(mode="null"),
+    "watch": Watch(debounce=3.0),
+    "kind": "job",
+    "time_zone": "local",
+    "concurrency": "forbid",
+    "starting_deadline": 9.0,
+    "successful_history": 9,
+    "failed_history": 9,
+}
+
+
+def test_each_setting_is_judged() -> None:
+    """Whether a change restarts workers is known of each setting there is."""
+    in_file = {field.name for field in attrs.fields(SetSpec) if "doc" in field.metadata}
+    assert RESTARTING.keys() | KEEPING.keys() | {"replicas", "suspend", "schedule"} == in_file
+
+
+@pytest.mark.parametrize("name", RESTARTING)
+def test_what_needs_a_new_process(name: str) -> None:
+    """A change of what a process is started from, or of what it is to watch, replaces the workers that stay."""
+    found = change(**{name: RESTARTING[name]})
+    assert [field.restarts for field in found.fields] == [True]
+    assert effect(found) == (0, 0, 3)
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_what_needs_none(name: str) -> None:
+    """A change of any other setting replaces nobody."""
+    found = change(**{name: KEEPING[name]})
+    assert found.fields
+    assert not any(field.restarts for field in found.fields)
+    assert effect(found) == (0, 0, 0)
+
+
+def test_a_ready_table_in_parts() -> None:
+    """Of one table a setting may need a new process, and another none."""
+    found = change(ready=Ready(fd=9, timeout=5.0))
+    assert [(field.path, field.restarts) for field in found.fields] == [("ready.fd", True), ("ready.timeout", False)]
+
+
+def test_lists_of_tables() -> None:
+    """Sockets and dependencies are shown as a file says them."""
+    found = change(sockets=(Socket(name="http", address="8000"),), depends_on=(Dependency(set="db"),))
+    assert [(field.path, field.before, field.after) for field in found.fields] == [
+        ("sockets", [], [{"name": "http", "address": "8000"}]),
+        ("depends_on", [], ["db"]),
+    ]
+
+
+def test_headers_are_hidden() -> None:
+    """A header of a probe may be a secret, and is shown as one."""
+    check = HttpCheck(address="localhost:80", headers={"Authorization": "secret"})
+    found = change(probes=Probes(readiness=Probe(http=check)))
+    assert FieldChange("probes.readiness.http.headers.Authorization", None, HIDDEN, restarts=False) in found.fields
+    assert "secret" not in str(found.fields)
 
 
 def test_how_many_workers() -> None:
@@ -116,7 +198,7 @@ def test_new_and_gone_sets() -> None:
     ]
 
 
-@given(tables(SetSpec), tables(SetSpec))
+@given(specs(), specs())
 def test_a_token_is_of_one_plan(one: SetSpec, other: SetSpec) -> None:
     """Equal sides have equal tokens, whatever the order; where a side is another, so is the token."""
     live, planned = {"web": one, "db": WEB}, {"web": other}

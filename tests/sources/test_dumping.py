@@ -1,64 +1,31 @@
 """Specs as plain data, there and back."""
 
 import json
-from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import attrs
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from sources.drawn import specs
 from spec_files import EXAMPLE_TOML, FORMATS, written
 
-from reconciler.core.spec import Budget, Duration, Restart, SetSpec, SignalName, Size, StartLimit
+from reconciler.core.spec import (
+    Dependency,
+    HttpCheck,
+    Probe,
+    Probes,
+    Restart,
+    SetSpec,
+    Socket,
+    StartLimit,
+)
 from reconciler.sources.dumping import dump, origins, restore
 from reconciler.sources.loading import load
 from reconciler.sources.parsing import parse
 from reconciler.sources.refusal import InputError
-from reconciler.sources.structuring import LARGEST, LONGEST
-
-PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="\0{}"))
-TEXT = st.lists(st.sampled_from(["{{", "}}", "{name}", "{index}", "{key}"]) | PLAIN, max_size=3).map("".join)
-
-LEAVES = {
-    bool: st.booleans(),
-    str: TEXT,
-    Budget: st.builds(Budget, st.integers(1, 10_000)) | st.builds(Budget, st.integers(1, 100), st.just(True)),
-    SignalName: st.sampled_from(["TERM", "KILL", "USR1", "RTMIN"]),
-    tuple[int, ...]: st.lists(st.integers(0, 255)).map(tuple),
-    tuple[str, ...]: st.lists(TEXT, min_size=1).filter(lambda words: words[0] != "").map(tuple),
-    Mapping[str, str]: st.dictionaries(PLAIN.map(lambda name: name.replace("=", "")).filter(bool), TEXT),
-}
 
 
-def values(type_: Any, low: float | None, high: float | None) -> st.SearchStrategy[Any]:
-    """Whatever a field of a spec file of this type and within these bounds may hold."""
-    if type_ in LEAVES:
-        return LEAVES[type_]
-    if type_ in (Duration, float):
-        return st.floats(low or 0, LONGEST if high is None else high)
-    if type_ in (Size, int):
-        return st.integers(low, LARGEST if high is None else high)
-    if attrs.has(type_):
-        return tables(type_)
-    if type(None) in get_args(type_):
-        return st.none() | values(get_args(type_)[0], low, high)
-    assert get_origin(type_) is Literal, type_
-    return st.sampled_from(get_args(type_))
-
-
-def tables(cls: Any) -> st.SearchStrategy[Any]:
-    """Tables of a class with any of its settings given and the others left out."""
-    fields = [field for field in attrs.fields(cls) if "doc" in field.metadata]
-    strategies = {
-        field.name: values(field.type, field.metadata.get("minimum"), field.metadata.get("maximum")) for field in fields
-    }
-    required = {field.name: strategies.pop(field.name) for field in fields if field.default is attrs.NOTHING}
-    name = {"name": st.just("web")} if cls is SetSpec else {}
-    return st.fixed_dictionaries(required | name, optional=strategies).map(lambda settings: cls(**settings))
-
-
-@given(tables(SetSpec))
+@given(specs())
 def test_there_and_back(spec: SetSpec) -> None:
     """Any spec comes back the same from what was dumped of it, by way of JSON."""
     assert restore("web", json.loads(json.dumps(dump(spec)))) == spec
@@ -73,6 +40,7 @@ def test_only_what_differs_is_dumped() -> None:
         "replicas": 3,
         "cwd": "/srv/specs",
         "env": {"GREETING": "hello {name} {index} {key}"},
+        "min_ready": 0.0,
         "restart": {"start_limit": {}},
     }
     assert dump(SetSpec(name="web", command=("true",))) == {"command": ["true"]}
@@ -138,3 +106,35 @@ def test_a_table_of_the_defaults_is_the_default() -> None:
     spec = SetSpec(name="web", command=("true",), restart=Restart(start_limit=StartLimit(burst=5)))
     assert dump(spec)["restart"] == {"start_limit": {}}
     assert "restart" not in dump(attrs.evolve(spec, restart=Restart(policy="always")))
+
+
+def test_what_a_set_depends_on() -> None:
+    """A set that is depended on in the usual way is dumped as its name, and any other as a table."""
+    first, second = Dependency(set="db"), Dependency(set="migrate", condition="completed")
+    spec = SetSpec(name="web", command=("true",), depends_on=(first, second))
+    assert dump(spec)["depends_on"] == ["db", {"set": "migrate", "condition": "completed"}]
+    assert restore("web", dump(spec)) == spec
+
+
+def test_tables_in_lists_and_tables() -> None:
+    """Sockets and probes are dumped as a file would say them, without their defaults."""
+    probe = Probe(http=HttpCheck(address="127.0.0.1:{port:http}", status=(200, 204)), timeout=2.0)
+    spec = SetSpec(
+        name="web",
+        command=("true",),
+        sockets=(Socket(name="http", address="8000"),),
+        probes=Probes(readiness=probe, liveness=Probe(exec=("check", "{key}"))),
+    )
+    assert dump(spec) == {
+        "command": ["true"],
+        "sockets": [{"name": "http", "address": "8000"}],
+        "probes": {
+            "readiness": {"http": {"address": "127.0.0.1:{port:http}", "status": [200, 204]}, "timeout": 2.0},
+            "liveness": {"exec": ["check", "{key}"]},
+        },
+    }
+
+
+def test_the_content_of_files_is_not_dumped() -> None:
+    """What is known of watched files only while they are looked at is no setting."""
+    assert dump(SetSpec(name="web", command=("true",), content="abc")) == {"command": ["true"]}

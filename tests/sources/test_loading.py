@@ -2,12 +2,24 @@
 
 import datetime as dt
 import math
+import sys
 from typing import Any
 
 import pytest
 from spec_files import EXAMPLE, EXAMPLE_TOML, FORMATS, written
 
-from reconciler.core.spec import Backoff, Budget, Restart, Rollout, SetSpec, StartLimit, Stop
+from reconciler.core.spec import (
+    Backoff,
+    Budget,
+    Dependency,
+    Drain,
+    Restart,
+    Rollout,
+    SetSpec,
+    Socket,
+    StartLimit,
+    Stop,
+)
 from reconciler.sources.loading import Problem, check_name, load
 
 DIRECTORY = "/srv/specs"
@@ -47,6 +59,7 @@ def test_example_of_the_documentation() -> None:
         replicas=3,
         cwd="/srv/specs",
         env={"GREETING": "hello {name} {index} {key}"},
+        min_ready=0.0,
         restart=Restart(
             backoff=Backoff(initial=1.0, factor=2.0, max=60.0, reset_after=60.0, jitter=0.25),
             start_limit=StartLimit(burst=5, interval=10.0),
@@ -102,6 +115,15 @@ ACCEPTED: list[tuple[str, Any, Any]] = [
     ("rollout.max_surge", "25%", Budget(25, percent=True)),
     ("rollout.max_surge", "100%", Budget(100, percent=True)),
     ("rollout.max_unavailable", 3, Budget(3)),
+    ("rollout.partition", "50%", Budget(50, percent=True)),
+    ("depends_on", ["db", {"set": "c"}], (Dependency(set="db"), Dependency(set="c"))),
+    ("probes.readiness.exec", "check 'it now'", ("check", "it now")),
+    ("sockets", [{"name": "a", "address": "8000"}], (Socket(name="a", address="8000"),)),
+    ("ready.fd", 9, 9),
+    ("watchdog", "30s", 30.0),
+    ("stop.drain", {"command": "sleep 1"}, Drain(command=("sleep", "1"))),
+    ("watch.paths", ["*.py", "/etc/**"], ("*.py", "/etc/**")),
+    ("time_zone", "local", "local"),
 ]
 
 
@@ -203,6 +225,59 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("restart.backof", {}, "restart", "unknown key 'backof' (did you mean 'backoff'?)"),
     ("restart.backoff.inital", "1s", "restart.backoff", "unknown key 'inital' (did you mean 'initial'?)"),
     ("stop.$schema", "x", "stop", "unknown key '$schema'"),
+    ("restart.backoff.initial", "2m", "restart.backoff", "initial, 120 s, is above max, 60 s; lower it, or raise max"),
+    ("sockets", {"name": "a"}, "sockets", "expected a list of tables; got {'name': 'a'}"),
+    ("sockets", ["a"], "sockets[0]", "expected a table; got 'a'"),
+    ("sockets", [{"name": "a", "adress": "1"}], "sockets[0]", "unknown key 'adress' (did you mean 'address'?)"),
+    ("sockets", [{"address": "80"}], "sockets[0].name", "missing: What the socket is called"),
+    ("sockets", [{"name": "A b", "address": "80"}], "sockets[0].name", "expected a name of a-z"),
+    ("sockets", [{"name": "a", "address": "x:80"}], "sockets[0]", "'x:80' is no address to listen on; write host:port"),
+    ("sockets", [{"name": "a", "address": "unix:x"}], "sockets[0]", "write one such as unix:/run/name.sock"),
+    ("sockets", [{"name": "a", "address": "unix:/x", "mode": "888"}], "sockets[0].mode", "in octal, as text"),
+    ("sockets", [{"name": "a", "address": "80", "mode": "600"}], "sockets[0]", "are for Unix sockets"),
+    ("command", ["x", "{fd:http}"], "command[1]", "names no socket of this spec"),
+    ("ready", {"notify": True, "fd": 9}, "ready", "two ways to tell one thing; choose one"),
+    ("ready.fd", 1, "ready.fd", "must be at least 3; got 1"),
+    ("ready.fd", "3", "ready.fd", "expected a whole number; got '3'"),
+    ("probes.readiness", {}, "probes.readiness", "exactly one of http, tcp, exec and file; this one has 0"),
+    ("probes.readiness", {"tcp": "80"}, "probes.readiness.tcp", 'say at which host, like "127.0.0.1:80"'),
+    ("probes.liveness", {"file": "x", "success_threshold": 2}, "probes", "must be 1 for a liveness probe"),
+    ("probes.readiness.http", {"address": "localhost"}, "probes.readiness.http.address", "the port is missing"),
+    ("probes.readiness.http", {"address": "a:1", "path": "x"}, "probes.readiness.http", "path must begin with /"),
+    (
+        "probes.readiness.http",
+        {"address": "a:1", "status": [200, 20]},
+        "probes.readiness.http.status[1]",
+        "must be at least 100; got 20",
+    ),
+    (
+        "probes.readiness.http",
+        {"address": "a:1", "headers": {"A b": "x"}},
+        "probes.readiness.http.headers",
+        "'A b' cannot be the name of a header",
+    ),
+    (
+        "probes.readiness.http",
+        {"address": "a:1", "headers": {"A": "x\ny"}},
+        "probes.readiness.http.headers.A",
+        "expected ASCII text of one line",
+    ),
+    ("depends_on", "db", "depends_on", "expected a list, like [\"db\"]; got 'db'"),
+    ("depends_on", [5], "depends_on[0]", 'expected the name of a set, like "db", or a table'),
+    ("depends_on", ["d b"], "depends_on[0]", "expected a name of a-z"),
+    ("depends_on", [{"set": "db", "condition": "up"}], "depends_on[0].condition", "started, ready, completed"),
+    ("depends_on", ["db", {"set": "db"}], "depends_on[1]", "already; leave one out"),
+    ("watchdog", 0, "watchdog", "must be at least 0.01; got 0"),
+    ("starting_deadline", -5, "starting_deadline", "must be at least 0; got -5"),
+    ("schedule", "* * * * *", "schedule", 'only a job has one; add kind = "job", or take it out'),
+    ("time_zone", "Mars/Phobos", "time_zone", "knows no time zone 'Mars/Phobos'; write one like"),
+    ("stop.drain.command", [], "stop.drain.command", "expected a program"),
+    ("watch.paths", "*.py", "watch.paths", 'expected a list of patterns, like ["app/**/*.py"]'),
+    ("watch.paths", ["*.{py,js}"], "watch.paths[0]", "braces mean nothing in a pattern; write one pattern for each"),
+    ("watch.paths", ["app/**.py"], "watch.paths[0]", "write it between slashes"),
+    ("watch.paths", ["*.py", "app/"], "watch.paths[1]", "patterns are for files; add **"),
+    ("watch.paths", ["a\0"], "watch.paths[0]", "NUL"),
+    ("content", "x", "", "unknown key 'content'"),
 ]
 
 
@@ -346,3 +421,52 @@ def test_relative_cwd_is_below_the_directory() -> None:
 def test_schema_key_is_ignored() -> None:
     """A top-level `$schema` is for editors."""
     assert load_data({"$schema": "./x.json", **EXAMPLE}, "json") == load_text(EXAMPLE_TOML)
+
+
+def job(expression: str, zone: str = "UTC") -> dict[str, Any]:
+    return {"command": ["true"], "kind": "job", "schedule": expression, "time_zone": zone}
+
+
+@pytest.mark.parametrize("expression", ["*/5 * * * *", "0 3 * * MON-FRI", "0 0 L * *", "*/10 * * * * *"])
+def test_schedules(expression: str) -> None:
+    """A schedule of five fields, or of six with the seconds first, is taken."""
+    found = load_data(job(expression, "Europe/Rome"), "toml")
+    assert isinstance(found, SetSpec)
+    assert found.schedule == expression
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("@daily", "wrong number of fields; expected minute, hour"),
+        ("61 * * * *", "bad minute"),
+        ("0 0 31 2 *", "bad day-of-month"),
+        ("9" * 499, "wrong number of fields"),
+        (" ".join(["9" * 90] * 5), "bad minute"),
+        ("* " * 300, "longer than 500 characters"),
+    ],
+)
+def test_bad_schedules(expression: str, words: str) -> None:
+    """What is no schedule is refused when the file is read, with the form that is expected."""
+    problem = only_problem(load_data(job(expression), "toml"))
+    assert problem.path == "schedule"
+    assert words in problem.message
+
+
+def test_schedules_without_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library of schedules is missing, a file with one is refused with what to install."""
+    monkeypatch.setitem(sys.modules, "cronsim", None)
+    problem = only_problem(load_data(job("* * * * *"), "toml"))
+    assert problem.message == (
+        'schedules need the library cronsim, which is not installed: pip install "worker-reconciler[cron]"'
+    )
+    assert isinstance(load_data({"command": ["true"]}, "toml"), SetSpec)
+
+
+def test_headers_are_never_quoted() -> None:
+    """No message holds the value of a header, as it may be a secret."""
+    for bad in (70707, "{70707", "70707\n"):
+        check = {"address": "localhost:1", "headers": {"A": bad}}
+        problem = only_problem(load_data(put("probes.readiness.http", check), "json"))
+        assert problem.path == "probes.readiness.http.headers.A"
+        assert "70707" not in problem.message

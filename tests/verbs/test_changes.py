@@ -198,3 +198,40 @@ def test_delete(fleet):
     fleet.wait_for(2, "worker.exited", reason="Removed")
     assert [path.name for path in fleet.specs.iterdir()] == ["db.toml"]
     assert "did you mean 'db'" in fleet.told("delete", "dbb")
+
+
+def test_dependencies_are_judged_with_all_files(fleet, wanted, tmp_path):
+    """`plan` and `apply` refuse a file that depends on what would not be there, and take it beside what it needs."""
+    drop(wanted, "web", *SLEEP, replicas=2, env={"TOKEN": "hush"}, depends_on=["db"])
+    assert "depends_on names db" in fleet.told("plan", wanted, code=2)
+    assert ["web", "changed", "depends_on", "no", "restart"] in [
+        line.split() for line in fleet.ask("plan", wanted / "web.toml", code=1)
+    ]
+    drop(wanted, "db", *SLEEP, depends_on=["web"])
+    for paths in ([wanted], [wanted / "web.toml", wanted / "db.toml"]):
+        assert "db -> web -> db" in fleet.told("plan", *paths, code=2)
+    assert "web -> db -> web" in fleet.told("apply", wanted / "web.toml", wanted / "db.toml")
+    assert fleet.ask("apply", wanted / "web.toml") == ["web changed"]
+
+
+def test_dependencies_without_a_controller(tmp_path):
+    """Where no controller runs `plan` shows who waits for whom; it and `check` refuse a circle, with its way."""
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    drop(specs, "web", *SLEEP, depends_on=["db"])
+    drop(specs, "db", *SLEEP)
+    drop(specs, "tick", *SLEEP, kind="job", schedule="* * * * *")
+    environment = {"RECONCILER_STATE_DIR": str(tmp_path / "state")}
+    lines = [line.split() for line in command("plan", specs, **environment).stdout.splitlines()]
+    assert ["db-0", "start"] in [line[:2] for line in lines]
+    assert ["web-0", "wait", "depends", "on", "db"] in lines
+    assert ["tick", "wait", "comes", "at", "its", "times"] in lines
+    assert command("check", specs).returncode == 0
+    drop(specs, "db", *SLEEP, depends_on=["web"])
+    checked = command("check", specs)
+    assert checked.returncode == 1
+    assert "db -> web -> db" in checked.stdout
+    assert "web -> db -> web" in checked.stdout
+    planned = command("plan", specs, **environment)
+    assert planned.returncode == 2
+    assert "db -> web -> db" in planned.stderr

@@ -1,0 +1,209 @@
+"""One set of workers as it is: its incarnations, the running totals, and how far it has come.
+
+Rule: what a look at all workers would find is kept up to date with each of them, so that one exit among ten thousand
+costs what it costs among ten.
+"""
+
+from typing import Any
+
+from reconciler.core import rollout
+from reconciler.core.needs import Condition
+from reconciler.core.rollout import Progress, Tally
+from reconciler.core.spec import SetSpec, WorkerSet, WorkerSpec
+from reconciler.core.worker import Phase, Worker
+
+_NO_FACTS = (0,) * 9
+_OUTDATED = 2  # the place of `Tally.outdated` among the facts of a key
+
+
+class ActualSet:
+    """The workers of one set by key, oldest incarnation first, with the running totals of `Tally`.
+
+    The keys that are `held` keep the spec that they have. `good` is the spec file that last ran everywhere, and
+    `reached` how far the set has come for those that depend on it, and `lost` from what of that it fell back.
+    """
+
+    __slots__ = (
+        "by_key",
+        "dirty",
+        "facts",
+        "generation",
+        "good",
+        "held",
+        "lost",
+        "progress",
+        "queue",
+        "reached",
+        "removed",
+        "surplus_reason",
+        "totals",
+        "waiting",
+        "wanted",
+    )
+
+    def __init__(self, wanted: WorkerSet, now: float) -> None:
+        self.wanted = wanted
+        self.removed = False
+        self.surplus_reason = "Removed"
+        self.generation = 1
+        self.by_key: dict[Any, tuple[Worker, ...]] = {}
+        self.facts: dict[Any, tuple[int, ...]] = {}
+        self.totals = list(_NO_FACTS)
+        self.dirty: set[Any] = set()
+        self.queue: list[Any] = []
+        self.progress = Progress(1, now)
+        self.held = _held(wanted)
+        self.good: SetSpec | None = None
+        self.reached: frozenset[Condition] = frozenset()
+        self.lost: frozenset[Condition] = frozenset()
+        self.waiting = False
+
+    @property
+    def tally(self) -> Tally:
+        """The set's workers, counted."""
+        return Tally(len(self.wanted.workers), *self.totals)
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing more will be done of itself while all stays as it is."""
+        if self.progress.stalled or self.tally.failed or self.is_reached:
+            return True
+        return self.wanted.paused and self.is_calm
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether all is done that is to be done."""
+        return rollout.is_reached(self.tally, self.wanted.policy.rollout)
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether it may take as long as it likes: while it is paused or waits for others, and as a job."""
+        return self.wanted.paused or self.waiting or self.wanted.policy.job
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether each of its workers is alone, and serves or has ended for good."""
+        return all(
+            len(workers) == 1 and (workers[0].ready or workers[0].phase in (Phase.SUCCEEDED, Phase.FAILED))
+            for workers in self.by_key.values()
+        )
+
+    @property
+    def rolls(self) -> bool:
+        """Whether a rollout is on its way."""
+        return self.totals[_OUTDATED] > 0 or (self.progress.announced and not self.progress.done)
+
+    def meant(self, key: Any) -> WorkerSpec | None:
+        """What is wanted of a key for now: of one that is held, what its youngest incarnation was started from."""
+        if key in self.held and key in self.by_key and key in self.wanted.workers:
+            return self.by_key[key][-1].spec
+        return self.wanted.workers.get(key)
+
+    @property
+    def due(self) -> float | None:
+        """When it counts as stalled, unless there is progress before."""
+        return None if self.is_patient else self.progress.deadline(self.wanted.policy.rollout)
+
+    def want(self, wanted: WorkerSet, now: float, surplus_reason: str | None = None) -> None:
+        """Another spec is wanted: everything of the set is looked at again.
+
+        `surplus_reason` says that the set is gone altogether, and why.
+        """
+        same = wanted.runs and wanted.template == self.wanted.template
+        self.wanted = wanted
+        self.removed = surplus_reason is not None
+        suspended = wanted.template is not None and wanted.template.suspend
+        self.surplus_reason = surplus_reason or ("Suspended" if suspended else "ScaledDown")
+        self.generation += not same  # another run of a schedule is no other spec
+        unfinished = self.progress.announced and not self.progress.done
+        self.progress = Progress(self.generation, now, announced=unfinished)
+        self.held = _held(wanted)
+        self.dirty.update(wanted.workers, self.by_key)
+        for key in self.dirty:
+            self.count(key)
+        self.queue = sorted(key for key in wanted.workers if self.outdated(key))
+
+    def put(self, key: Any, workers: tuple[Worker, ...]) -> None:
+        """Replace the incarnations of a key."""
+        if workers:
+            self.by_key[key] = workers
+        else:
+            self.by_key.pop(key, None)
+        self.dirty.add(key)
+        self.count(key)
+
+    def outdated(self, key: Any) -> bool:
+        """Whether a wanted key still has a live incarnation of another digest."""
+        facts = self.facts.get(key)
+        return facts is not None and facts[_OUTDATED] > 0
+
+    def count(self, key: Any) -> None:
+        """Bring the totals up to date with one key.
+
+        When the last outdated worker of a set that is recreated has gone, all of its keys may start.
+        """
+        before = self.facts.get(key, _NO_FACTS)
+        after = self._facts_of(key)
+        if after == before:
+            return
+        totals = self.totals
+        for position, (old, new) in enumerate(zip(before, after, strict=True)):
+            totals[position] += new - old
+        if after == _NO_FACTS:
+            self.facts.pop(key, None)
+        else:
+            self.facts[key] = after
+        if before[_OUTDATED] and not totals[_OUTDATED] and self.wanted.policy.rollout.strategy == "recreate":
+            self.dirty.update(self.wanted.workers)
+
+    def _facts_of(self, key: Any) -> tuple[int, ...]:
+        """What the key adds to each field of `Tally` after the first."""
+        workers = self.by_key.get(key, ())
+        wanted = self.meant(key)
+        if wanted is None:
+            return (0, 0, 0, 0, 1, 0, 0, 0, 0) if workers else _NO_FACTS
+        available = updated = outdated = failed = completed = running = 0
+        for worker in workers:
+            running |= worker.phase is Phase.RUNNING
+            current = worker.spec is wanted or worker.spec.digest == wanted.digest
+            if worker.phase is Phase.RUNNING and worker.ready:
+                available = 1
+                updated |= current
+            elif current and worker.phase is Phase.SUCCEEDED:
+                updated = completed = 1
+            elif current and worker.phase is Phase.FAILED:
+                failed = 1
+                updated |= self.wanted.runs  # one that is kept for its history
+            if not current and worker.live:
+                outdated += 1
+        settled = int(updated and not outdated and len(workers) == 1)
+        completed = int(completed and not available)
+        started = int(running or completed)
+        return (available, int(updated), outdated, int(len(workers) > 1), 0, settled, failed, completed, started)
+
+    def trim(self) -> None:
+        """Drop the end of the queue of outdated keys that is done with."""
+        while self.queue and not self.outdated(self.queue[-1]):
+            self.queue.pop()
+
+    def conditions(self) -> frozenset[Condition]:
+        """How far the set has come, for those that depend on it; a set without workers has not come far."""
+        tally = self.tally
+        if self.removed or not tally.replicas:
+            return frozenset()
+        reached: set[Condition] = set()
+        if tally.started == tally.replicas:
+            reached.add("started")
+        if tally.available + tally.completed == tally.replicas:
+            reached.add("ready")
+        if tally.completed == tally.settled == tally.replicas:
+            reached.add("completed")
+        return frozenset(reached)
+
+
+def _held(wanted: WorkerSet) -> frozenset[Any]:
+    """The keys that keep what they have: the first ones, as many as the partition says."""
+    partition = wanted.policy.rollout.partition
+    if not partition.amount:
+        return frozenset()
+    return frozenset(sorted(wanted.workers)[: partition.of(len(wanted.workers), round_up=True)])

@@ -1,0 +1,68 @@
+"""Rollouts that stop half-way: by a partition, or because they stalled."""
+
+import attrs
+from core.scene import Scene, rolling, web
+
+from reconciler.core.explain import explain
+from reconciler.core.spec import Budget
+from reconciler.core.spec import Ready as Readiness
+
+
+def rolling_with(partition):
+    """The rollout of these tests with this partition."""
+    return attrs.evolve(rolling(), partition=Budget(partition))
+
+
+def test_a_partition_keeps_the_first_workers():
+    """The workers from the partition on are replaced, the others keep what they have, and all has converged."""
+    scene = Scene(web(replicas=4, rollout=rolling_with(3)))
+    scene.edit(command=("v2",))
+    scene.advance(5.0)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1", "web-2": "v1", "web-3": "v2"}
+    assert scene.status().converged
+    assert [row.rule for row in explain(scene.engine.view(), "web", "web-0", scene.clock.now)] == ["Partition"]
+
+
+def test_who_is_kept_comes_back_as_it_was():
+    """A worker below the partition that crashes runs again from the spec that it had."""
+    scene = Scene(web(replicas=2, rollout=rolling_with(1)))
+    scene.edit(command=("v2",))
+    scene.end("web-0", 1)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v2"}
+
+
+def test_a_partition_that_is_lowered():
+    """The rollout goes on, as far as the new partition says."""
+    scene = Scene(web(replicas=4, rollout=rolling_with(3)))
+    scene.edit(command=("v2",))
+    scene.edit(rollout=rolling_with(0))
+    scene.advance(5.0)
+    assert set(scene.alive().values()) == {"v2"}
+
+
+def test_a_stalled_rollout_is_undone():
+    """With `auto_rollback` what last ran everywhere runs again, once, and an edit of the file ends that."""
+    rollout = attrs.evolve(rolling(max_surge=1, max_unavailable=0, progress_deadline=30.0), auto_rollback=True)
+    scene = Scene(web(replicas=2, rollout=rollout))
+    scene.edit(command=("bad",), ready=Readiness(notify=True, timeout=0.0))
+    scene.advance(29.0)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1 bad"}
+    scene.advance(5.0)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1"}
+    assert scene.status().sets[0].drift == ("rolled back to what last ran everywhere",)
+    assert scene.reasons("rollout.undone") == ["ProgressDeadlineExceeded"]
+    scene.advance(100.0)
+    assert scene.told().count("rollout.undone") == 1
+    scene.want(web("v3", replicas=2, rollout=rollout))
+    scene.advance(5.0)
+    assert scene.alive() == {"web-0": "v3", "web-1": "v3"}
+    assert scene.status().sets[0].drift == ()
+
+
+def test_nothing_to_go_back_to():
+    """Where nothing ran before, a stalled rollout stays where it is."""
+    rollout = attrs.evolve(rolling(progress_deadline=30.0), auto_rollback=True)
+    scene = Scene(web(ready=Readiness(notify=True, timeout=0.0), rollout=rollout))
+    scene.advance(60.0)
+    assert "rollout.undone" not in scene.told()
+    assert "rollout.stalled" in scene.told()
