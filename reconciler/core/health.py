@@ -6,6 +6,7 @@ a worker has started nobody asks whether it is sane, so that a slow start is not
 those of Kubernetes; the watchdog, and the time that a worker may ask for, those of systemd.
 """
 
+import math
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -161,7 +162,7 @@ def noticed(health: Health, notice: Notice, policy: Policy, now: float) -> Healt
     if notice.extend is not None and health.stop_by is not None:
         health = attrs.evolve(health, stop_by=max(health.stop_by, now + notice.extend))
     if policy.watchdog is not None and notice.watchdog is not None:
-        health = attrs.evolve(health, watchdog=notice.watchdog)
+        health = attrs.evolve(health, watchdog=notice.watchdog or math.inf)  # as systemd has it, 0 is off
     if health.watchdog_at is not None and (notice.alive or notice.watchdog is not None):
         health = attrs.evolve(health, watchdog_at=now + (health.watchdog or policy.watchdog or 0.0))
     if notice.stopping and health.stop_by is None:

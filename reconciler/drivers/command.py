@@ -65,6 +65,7 @@ class CommandDriver(ProcessTable):
         # As bytes, since encoding it anew takes longer than all else that is done for a start here.
         self._environment = {name: value for name, value in os.environb.items() if name not in _PRIVATE}
         self._spawner = Spawner(file_limit)
+        spawning.close_all_on_exec()
 
     def start(self, uid: str, set_name: str, spec: WorkerSpec) -> None:
         """See `Driver`. Stages of a failure: socket, arguments, output, cwd, exec, fork, descriptors, unexpected."""
@@ -103,6 +104,9 @@ class CommandDriver(ProcessTable):
         """See `Driver`."""
         super().close()
         self._spawner.close()
+
+    def _probe_spawner(self) -> Spawner:
+        return self._spawner
 
     def _take(self, command: Command, values: dict[str, str]) -> Sequence[tuple[int, int]]:
         """What our descriptor of each socket is to be in the worker; `values` are completed by what is known of them.

@@ -16,7 +16,6 @@ import resource
 import select
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 
 import attrs
 
@@ -241,7 +240,7 @@ class Prober:
 
     def _spawner_had(self) -> Spawner:
         if self._spawner is None:
-            self._spawner = self._own_spawner = _considerate_spawner()
+            self._spawner = self._own_spawner = Spawner()
         return self._spawner
 
     # The end
@@ -284,22 +283,6 @@ class _Watch:
     def drop(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
-
-
-def _considerate_spawner() -> Spawner:
-    """A spawner that leaves all descriptors as they are: the user of a library may have made some inheritable, for
-    other programs.
-    """
-    inheritable = []
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with suppress(OSError):  # that of the listing itself
-            if os.get_inheritable(int(name)):
-                inheritable.append(int(name))
-    try:
-        return Spawner()
-    finally:
-        for fd in inheritable:
-            os.set_inheritable(fd, True)  # noqa: FBT003
 
 
 def _describe(error: Exception) -> str:

@@ -29,6 +29,7 @@ from reconciler.drivers.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from reconciler.drivers.prober import Prober
+    from reconciler.drivers.spawning import Spawner
 
 _LONGEST_MESSAGE = 500
 _PR_GET_CHILD_SUBREAPER = 37
@@ -201,11 +202,15 @@ class ProcessTable(Lives):
             environment[os.fsencode(f"RECONCILER_{name.upper()}")] = os.fsencode(value)
         return Surroundings(names, ".", environment)
 
+    def _probe_spawner(self) -> "Spawner | None":
+        """What starts the commands of probes; None where nothing is known of how workers are started."""
+        return None
+
     def _prober_made(self) -> "Prober":
         if self._prober is None:
             from reconciler.drivers.prober import Prober  # noqa: PLC0415  most workers are asked nothing
 
-            prober = Prober()
+            prober = Prober(self._probe_spawner())
             self._epoll.register(prober.fileno(), select.EPOLLIN)
             self._prober = prober
         return self._prober

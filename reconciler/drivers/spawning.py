@@ -8,8 +8,8 @@ A program that must be told its own pid (LISTEN_PID, WATCHDOG_PID) cannot be tol
 runs. It gets another one before it, in the same process: /bin/sh, which takes a millisecond, and where that would
 change the environment (it drops names that it could not use as variables, and has some of its own), Python.
 
-Descriptors that are open when a `Spawner` is made are marked to be closed at exec, as Python marks all that it opens
-later; from Python 3.13 on whatever else there is is closed too.
+What Python opens is closed at exec; `close_all_on_exec` marks what we inherited. From Python 3.13 on whatever else
+there is is closed too.
 """
 
 import errno
@@ -54,7 +54,6 @@ class Spawner:
     def __init__(self, file_limit: Limit | None = None) -> None:
         self._file_limit = file_limit
         self._null = os.open(os.devnull, os.O_RDONLY)
-        _close_on_exec()
 
     def spawn(self, launch: Launch, ahead: str | None) -> int:
         """Start a program and return its pid. It begins in our directory, or changes to the one `ahead`, if any: the
@@ -184,7 +183,7 @@ def _out_of_the_way(passed: Sequence[tuple[int, int]]) -> Iterator[Sequence[tupl
             os.close(fd)
 
 
-def _close_on_exec() -> None:
+def close_all_on_exec() -> None:
     """Keep every descriptor that is open now, but the standard three, from the programs we start."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         fd = int(name)

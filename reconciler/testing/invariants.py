@@ -95,6 +95,8 @@ class Invariants:
         known = self._engine.actual.sets[stop.set_name]
         others = known.by_key[stop.key]
         require(stop.key not in known.held or len(others) > 1, "is held by the partition:", stop)
+        if stop.key in known.held:
+            spec = others[-1].spec
         done = Phase.SUCCEEDED
         if any(o.ready or (o.phase is done and o.spec.digest == spec.digest) for o in others if o is not worker):
             return False

@@ -152,9 +152,9 @@ class Servants:
             return
         if policy.job:
             self._end_job(process, luck)
-        if policy.ready == "notify":
+        if process.spec.payload.notify:
             self._tell_ready(process, luck)
-        if policy.watchdog is not None:
+        if process.spec.payload.watchdog is not None:
             if self._on and happens(luck, 25):
                 self._hung.add(process.uid)
             self._beat(process)
@@ -191,7 +191,7 @@ class Servants:
                 continue
             if policy.job:
                 self._end_job(process, self._luck(process.uid))
-            if policy.ready == "notify":
+            if process.spec.payload.notify:
                 self._driver.tell(Ready(process.uid))
 
     def _end_job(self, process: Process, luck: Random) -> None:
@@ -209,12 +209,9 @@ class Servants:
 
     def _beat(self, process: Process) -> None:
         """It is heard of now and from time to time, unless it hangs."""
-        policy = self._policy_of(process.set_name)
-        if policy is None or policy.watchdog is None:
-            return
         if process.uid not in self._hung:
             self._driver.tell(Notice(process.uid, alive=True))
-        self._later(process, policy.watchdog / _BEATS, lambda: self._beat(process))
+        self._later(process, process.spec.payload.watchdog / _BEATS, lambda: self._beat(process))
 
     def _luck(self, uid: str) -> Random:
         if uid not in self._lucks:

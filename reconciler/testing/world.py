@@ -274,8 +274,8 @@ class World(Stage):
         require(self.mischief.asked == asked and reached(), "no lasting rest:", self.status())
         require(self.engine.settled, "is not settled:", self.status())
         calm = all(
-            known.wanted.policy.watchdog is None and known.wanted.policy.probes == Probes()
-            for known in self.engine.actual.sets.values()
+            worker.health.watchdog_at is None and worker.probes == Probes()
+            for worker in self.engine.actual.workers.values()
         )
         if self.status().converged and calm:
             require(self.engine.actual.wake_at() is None, "wakes at", self.engine.actual.wake_at(), "for nothing")

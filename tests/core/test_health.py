@@ -163,6 +163,17 @@ def test_a_watchdog():
     assert (scene.reasons("worker.unhealthy"), process.signals) == (["WatchdogTimeout"], ["ABRT"])
 
 
+def test_a_watchdog_is_another_one():
+    """A worker may ask for another interval, and 0 means for none."""
+    scene = Scene(web(watchdog=3.0))
+    scene.driver.tell(Notice("1", watchdog=30.0))
+    scene.advance(29.0)
+    assert scene.reasons("worker.unhealthy") == []
+    scene.driver.tell(Notice("1", watchdog=0.0))
+    scene.advance(1000.0)
+    assert scene.reasons("worker.unhealthy") == []
+
+
 def test_it_says_that_it_stops():
     """A worker that says it stops does not serve any more; if it hangs, it is ended after its stop timeout."""
     scene = Scene(web(stop=Stop(timeout=5.0)))

@@ -178,7 +178,7 @@ def test_strangers_are_not_heard(talkers):
 
 
 def test_nobody_is_starved(talkers):
-    """While one worker never stops talking, others are heard, ends are seen, and each poll tells a bounded number."""
+    """While one worker never stops talking, others are heard, and ends are seen."""
 
     def flood():
         while True:
@@ -187,13 +187,10 @@ def test_nobody_is_starved(talkers):
     talkers.start(flood, uid="noisy")
     talkers.start(lambda: (talkers.say("READY=1"), os._exit(4)), uid="calm")
 
-    calm, most = [], 0
+    calm = []
     while Exited("calm", exit_code=4) not in calm:
-        seen = talkers.observe(1)
-        most = max(most, len(seen))
-        calm += [one for one in seen if one.uid == "calm"]
+        calm += [one for one in talkers.observe(1) if one.uid == "calm"]
     assert Ready("calm") in calm
-    assert 0 < most < 300
 
 
 def test_messages_are_taken_a_bounded_number_at_a_time():
