@@ -160,8 +160,7 @@ def test_probes_of_the_library(tmp_path):
     sick = tmp_path / "sick"
     program = f"""
         import pathlib, subprocess
-        from reconciler import Controller, Policy
-        from reconciler.core.spec import Probe, Probes
+        from reconciler import Controller, Policy, Probe, Probes
 
         sick, told = pathlib.Path({str(sick)!r}), []
 

@@ -10,16 +10,23 @@ from reconciler import (
     Backoff,
     Budget,
     Controller,
+    Dependency,
+    Drain,
     Driver,
     Event,
+    HttpCheck,
     Phase,
     Policy,
+    Probe,
+    Probes,
     Reading,
+    Ready,
     Restart,
     Rollout,
     SetSpec,
     SetStatus,
     Snapshot,
+    Socket,
     Source,
     StartLimit,
     Stop,
@@ -93,6 +100,23 @@ def rows(snapshot: Snapshot) -> list[str]:
     workers: tuple[WorkerStatus, ...] = snapshot.workers
     running = [worker.key for worker in workers if worker.phase == Phase.RUNNING and worker.ready]
     return [*running, *(one.name for one in sets if not one.converged)]
+
+
+def served() -> SetSpec:
+    """A set that serves without a gap."""
+    asked = HttpCheck(address="127.0.0.1:{port:admin}", path="/healthz")
+    return SetSpec(
+        name="web",
+        command=("serve", "--fd", "{fd:http}"),
+        sockets=(
+            Socket(name="http", address="127.0.0.1:8000"),
+            Socket(name="admin", address="127.0.0.1:0", per_worker=True),
+        ),
+        ready=Ready(notify=True),
+        probes=Probes(liveness=Probe(http=asked)),
+        depends_on=(Dependency(set="db"),),
+        stop=Stop(drain=Drain(delay=1.0)),
+    )
 
 
 async def inside_asyncio() -> None:
