@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from reconciler.core import consequence, dependencies, event, jobs, narrate
+from reconciler.core import consequence, dependencies, event, narrate
 from reconciler.core.action import Action, Ask, BeginDrain, Forget, Kill, Start, Stop
 from reconciler.core.actual import Actual
 from reconciler.core.event import Event
-from reconciler.core.jobs import Memory
+from reconciler.core.jobs import Finished, Memory
 from reconciler.core.override import Override, RestartAsked, added, apply, replaced, step_of, still_meant, stopped_by
 from reconciler.core.reconcile import reconcile
 from reconciler.core.spec import WorkerSet
@@ -24,7 +24,7 @@ from reconciler.sources import Source
 if TYPE_CHECKING:
     from reconciler.core.runs import Calendar
     from reconciler.core.status import Snapshot, View
-    from reconciler.timetable import Timetable
+    from reconciler.timetable import Timetable, Timing
 
 RELIST = 25.0
 """Seconds after which the driver's list of the living is compared, where no reading of the source came before."""
@@ -62,8 +62,7 @@ class Engine:
         self._converged = False
         self._wanted: Mapping[str, WorkerSet] = {}
         self._timetable: Timetable | None = None
-        self._memory = Memory()
-        self._has_jobs = False
+        self._schedules: Mapping[str, float] = {}
         self.clock_offset: float | None = None
         self.calendar: Calendar | None = None
 
@@ -135,6 +134,10 @@ class Engine:
         self._serial += 1
         return self._serial
 
+    def timing(self, name: str) -> "Timing | None":
+        """When the runs of a scheduled set are; None for any other."""
+        return None if self._timetable is None else self._timetable.timing(name)
+
     def reset(self, name: str, keys: Collection[Any], now: float, *, anew: bool = False) -> None:
         """Forget the failures of these workers of a set; with `anew` run those that succeeded again, too. Takes effect
         with the next turn.
@@ -181,12 +184,10 @@ class Engine:
         self._sourced = sets
         self._converged = False
         self._wanted = apply(sets, self.overrides) if self.overrides else sets
-        self._has_jobs = any(wanted.policy.job for wanted in sets.values())
         if self._timetable is None and any(wanted.runs for wanted in sets.values()):
             from reconciler.timetable import Timetable  # noqa: PLC0415  only where there are schedules
 
-            self._timetable = Timetable(self.calendar)
-            self._timetable.remembered = self._memory.schedules
+            self._timetable = Timetable(self.calendar, self._schedules)
         return self._desire(now)
 
     def _desire(self, now: float) -> list[Event]:
@@ -196,7 +197,7 @@ class Engine:
         if self._timetable is not None:
             wall = now + self._offset()
             self.desired, events = self._timetable.fill(self._wanted, self.overrides, self.actual.sets, wall)
-        return events + self.actual.want(self.desired, now, recall=self._memory.done)
+        return events + self.actual.want(self.desired, now)
 
     def _keep_time(self, events: list[Event], now: float) -> bool:
         """Look whether runs are due, or over; whether anything is desired otherwise because of that."""
@@ -204,7 +205,7 @@ class Engine:
             return False
         before = self.desired
         events += self._desire(now)
-        return any(before.get(name) is not wanted for name, wanted in self.desired.items())
+        return self.desired is not before
 
     def _next_run(self) -> float | None:
         next_at = None if self._timetable is None or self.stopping else self._timetable.next_at
@@ -228,27 +229,34 @@ class Engine:
                 laid.append(back)
                 extra = {"replicas": self.actual.sets[name].tally.replicas}
                 events.append(Event(event.ROLLOUT_UNDONE, name=name, reason="ProgressDeadlineExceeded", extra=extra))
-        for name, need in self.actual.take_regained():
-            laid.append(RestartAsked(name, self.next_serial()))
-            events.append(Event(event.DEPENDENCY_RESTARTED, name=name, reason="RestartWith", extra={"needs": need}))
+        regained = self.actual.take_regained()
+        if regained:
+            serial = self.next_serial()
+            laid += [RestartAsked(name, serial, key) for name, key, _ in regained]
+            for name, need in dict.fromkeys((name, need) for name, _, need in regained):
+                events.append(Event(event.DEPENDENCY_RESTARTED, name=name, reason="RestartWith", extra={"needs": need}))
         if laid:
             self.overrides = added(self.overrides, *laid)
             events += self._want(self.sourced, now)
         return bool(laid)
 
     @property
-    def memory(self) -> Memory | None:
-        """What the next controller should know of jobs; None as long as the source was not read."""
-        if self._sourced is None or self.stopping:
-            return None
-        if not self._has_jobs:
-            return Memory()
-        schedules = self._memory.schedules if self._timetable is None else self._timetable.dealt_with
-        return Memory(jobs.done(self.actual.sets), schedules)
+    def memory_serial(self) -> tuple[int, Mapping[str, float]]:
+        """What differs when there is something new to remember of jobs."""
+        return self.actual.finished.serial, self._dealt_with()
+
+    @property
+    def memory(self) -> Memory:
+        """What the next controller should know of jobs."""
+        return Memory(self.actual.finished.all(), self._dealt_with())
 
     def recall(self, memory: Memory) -> None:
         """Take up what an earlier controller knew of jobs. To be called before the first turn."""
-        self._memory = memory
+        self.actual.finished = Finished(memory.done)
+        self._schedules = memory.schedules
+
+    def _dealt_with(self) -> Mapping[str, float]:
+        return self._schedules if self._timetable is None else self._timetable.dealt_with
 
     def _with_generation(self, told: Event) -> Event:
         known = None if told.name is None else self.actual.sets.get(told.name)

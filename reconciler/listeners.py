@@ -32,6 +32,13 @@ class Handed(NamedTuple):
     port: int | None
 
 
+class Listening(NamedTuple):
+    """Where an open socket listens, as a spec would say it, and whether it was given to the controller as it is."""
+
+    address: str
+    given: bool
+
+
 class _Identity(NamedTuple):
     """What tells two sockets apart; `name` and `key` are empty where they do not matter."""
 
@@ -75,6 +82,18 @@ class Listeners:
             elif not one.address.startswith("unix:"):
                 ports[f"port:{one.name}"] = identity.address.rpartition(":")[2] or "0"
         return ports
+
+    def bound(self, sockets: Iterable[Socket], values: Mapping[str, str]) -> Mapping[str, Listening]:
+        """Where each of these listens, by name; those that are not open are left out. Opens nothing."""
+        found = {}
+        for one in sockets:
+            bound = self._open.get(_identity(one, values))
+            if one.name in self._given:
+                found[one.name] = Listening(_address(self._given[one.name]), given=True)
+            elif bound is not None:
+                address = _address(bound.listener) if bound.path is None else f"unix:{bound.path}"
+                found[one.name] = Listening(address, given=False)
+        return found
 
     def keep(self, sets: Iterable[WorkerSet], workers: Iterable[tuple[str, WorkerSpec]]) -> None:
         """Close what nobody names any more: neither what is desired, nor the workers that exist (by their set's names).
@@ -188,6 +207,14 @@ def _identity(one: Socket, values: Mapping[str, str]) -> _Identity:
     )
 
 
+def is_shared(one: Socket, other: Socket) -> bool:
+    """Whether these, of two sets, are one and the same socket."""
+    if one.per_worker or other.per_worker:
+        return False
+    nobody = names_of("", "")
+    return _identity(one, nobody) == _identity(other, nobody)
+
+
 def _options(one: Socket) -> Options:
     """Raises ValueError for a user or a group that does not exist."""
     user = group = -1
@@ -224,6 +251,14 @@ def _port(listener: socket.socket) -> int | None:
         return None
     port: int = listener.getsockname()[1]
     return port
+
+
+def _address(listener: socket.socket) -> str:
+    """Where it listens, as a spec would say it."""
+    where = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{os.fsdecode(where)}"
+    return f"[{where[0]}]:{where[1]}" if listener.family == socket.AF_INET6 else f"{where[0]}:{where[1]}"
 
 
 def _named(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from reconciler.core.spec import Socket
     from reconciler.engine import Engine
-    from reconciler.listeners import Handed, Listeners
+    from reconciler.listeners import Handed, Listeners, Listening
 
 
 class OutputRoom(Protocol):
@@ -54,6 +54,10 @@ class Shelf:
         """See `drivers.command.Sockets`."""
         return {} if self._listeners is None else self._listeners.ports(sockets, values)
 
+    def bound(self, sockets: "Sequence[Socket]", values: "Mapping[str, str]") -> "Mapping[str, Listening]":
+        """Where each of these listens, by name; those that are not open are left out."""
+        return {} if self._listeners is None else self._listeners.bound(sockets, values)
+
     def problems(self) -> "Mapping[Socket, str]":
         """The sockets that cannot be had now, each with the reason and the remedy."""
         return {} if self._listeners is None else self._listeners.problems()
@@ -62,9 +66,9 @@ class Shelf:
         """Close what nobody names any more."""
         if self._listeners is None:
             return
-        desired, ends = self._kept
-        if desired is not engine.desired or ends != engine.actual.outdated_ends:
-            self._kept = (engine.desired, engine.actual.outdated_ends)
+        desired, dropped = self._kept
+        if desired is not engine.desired or dropped != engine.actual.dropped:
+            self._kept = (engine.desired, engine.actual.dropped)
             workers = ((worker.set_name, worker.spec) for worker in engine.actual.workers.values())
             self._listeners.keep(engine.desired.values(), workers)
 
@@ -127,6 +131,7 @@ def capture(engine: "Engine", directory: str, mode: OutputMode) -> None:
 
     def names() -> Collection[str] | None:
         rejected = getattr(engine.source, "rejections", dict)
-        return {*engine.sourced, *rejected()} if engine.readings else None
+        lasting = (name for name, wanted in engine.sourced.items() if not wanted.runs)  # runs of earlier days are over
+        return {*lasting, *rejected()} if engine.readings else None
 
     driver.output = Capture(directory, settings, mode, names)

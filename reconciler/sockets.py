@@ -27,7 +27,8 @@ _TCP = re.compile(r"(?:(?:\[([^\[\]]+)\]|([^\[\]:]*)):)?([0-9]{1,5})")
 class Options(NamedTuple):
     """How a socket listens. `mode` and `owner` (user and group; -1 leaves one as it is) are for Unix sockets.
 
-    One that is not `patient` does not wait for others who look into the same directory, but fails with EBUSY.
+    One that is not `patient` waits for nobody: where others look into the same directory it fails with EBUSY, and it
+    looks up no names.
     """
 
     kind: socket.SocketKind = socket.SOCK_STREAM
@@ -134,7 +135,7 @@ def _place(address: str, options: Options) -> _Place:
             raise ValueError(
                 f"mode={options.mode:#o} is for Unix sockets, {address!r} has no permissions; leave it out"
             )
-        return _tcp_place(address, options.kind)
+        return _tcp_place(address, options.kind, may_look_up=options.patient)
     given = Path(address.removeprefix("unix:"))
     if not given.name or given.name.startswith("@") or "\0" in address:
         raise ValueError(f"{address!r} has no path of a file; write unix:/run/name.sock")
@@ -175,7 +176,7 @@ def _bind_port(listener: socket.socket, place: Any, options: Options) -> None:
         listener.listen(options.backlog)
 
 
-def _tcp_place(address: str, kind: socket.SocketKind) -> tuple[socket.AddressFamily, Any]:
+def _tcp_place(address: str, kind: socket.SocketKind, *, may_look_up: bool) -> tuple[socket.AddressFamily, Any]:
     """The family and the kernel's form of an address."""
     match = _TCP.fullmatch(address)
     if match is None or int(match[3]) > 65535:  # noqa: PLR2004  the largest port
@@ -185,8 +186,9 @@ def _tcp_place(address: str, kind: socket.SocketKind) -> tuple[socket.AddressFam
         )
     family = socket.AF_INET6 if match[1] else socket.AF_INET
     host = match[1] or match[2] or None
+    looked_up = 0 if may_look_up or host == "localhost" else socket.AI_NUMERICHOST
     try:
-        found = socket.getaddrinfo(host, match[3], family, kind, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, match[3], family, kind, flags=socket.AI_PASSIVE | looked_up)
     except (socket.gaierror, UnicodeError) as error:
         raise ValueError(
             f"{address!r}: the host {host!r} has no address here ({error}); write an address such as 127.0.0.1"

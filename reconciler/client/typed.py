@@ -22,14 +22,15 @@ def workers(item: Mapping[str, Any]) -> "Iterator[WorkerStatus]":
     """The incarnations in an item of `get`."""
     from reconciler.core.status import WorkerStatus  # noqa: PLC0415  see the top of the file
 
-    return (_made(WorkerStatus, row) for row in item["workers"])
+    return (_made(WorkerStatus, {**row, "waits_for": tuple(row.get("waits_for", ()))}) for row in item["workers"])
 
 
 def set_(item: Mapping[str, Any]) -> "SetStatus":
     """An item of `sets`."""
     from reconciler.core.status import SetStatus  # noqa: PLC0415  see the top of the file
 
-    return _made(SetStatus, {**item, "drift": tuple(item["drift"])})
+    lists = {name: tuple(item.get(name, ())) for name in ("drift", "waits_for")}
+    return _made(SetStatus, {**item, **lists})
 
 
 def explanation(item: Mapping[str, Any]) -> "Explanation":

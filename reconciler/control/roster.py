@@ -92,7 +92,8 @@ class Roster:
 
 
 def _is_alike(one: Place, other: Place) -> bool:
-    return one.workers is other.workers and one.spec is other.spec and one.down is other.down
+    same = one.workers is other.workers and one.spec is other.spec and one.down is other.down
+    return same and one.waits_for == other.waits_for and one.in_vain is other.in_vain and one.job is other.job
 
 
 def _encoded(place: Place) -> bytes:

@@ -8,16 +8,15 @@ among ten thousand workers costs what it costs among ten.
 
 import heapq
 from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import attrs
 
-from reconciler.core import backoff, dependencies, jobs, lifecycle, narrate, rollout
+from reconciler.core import backoff, dependencies, lifecycle, narrate, rollout
 from reconciler.core.action import Action, Ask, BeginDrain, Forget, Kill, Start, Stop
 from reconciler.core.actual_set import ActualSet
 from reconciler.core.event import Event
-from reconciler.core.jobs import Done
+from reconciler.core.jobs import Finished
 from reconciler.core.observation import (
     DrainRequested,
     Elapsed,
@@ -33,12 +32,10 @@ from reconciler.core.rollout import Progress
 from reconciler.core.spec import WorkerSet
 from reconciler.core.worker import History, Phase, Worker
 
-_NOTHING: Done = MappingProxyType({})
-
 
 class Actual:
-    """All workers of a controller. `run` begins every uid and differs between controllers. `outdated_ends` counts the
-    ends of incarnations that are no longer wanted as they were.
+    """All workers of a controller. `run` begins every uid and differs between controllers. `dropped` counts the
+    records that were let go, and `finished` are the jobs that are done.
     """
 
     def __init__(self, run: str = "") -> None:
@@ -51,9 +48,10 @@ class Actual:
         self.unconverged: set[str] = set()
         self.needers: dict[str, frozenset[str]] = {}
         self.hurried = False
-        self.outdated_ends = 0
+        self.dropped = 0
+        self.finished = Finished()
         self._stalled: list[str] = []
-        self._regained: list[tuple[str, str]] = []
+        self._regained: list[tuple[str, Any, str]] = []
         self._agenda: list[tuple[float, int, str, bool]] = []
         self._pushed = 0
 
@@ -61,13 +59,11 @@ class Actual:
         """The uid of the next incarnation but `ahead`."""
         return f"{self.run}{self.serial + ahead + 1}"
 
-    def want(
-        self, desired: Mapping[str, WorkerSet], now: float, removal: str = "Removed", recall: Done = _NOTHING
-    ) -> list[Event]:
+    def want(self, desired: Mapping[str, WorkerSet], now: float, removal: str = "Removed") -> list[Event]:
         """Take over what is desired. A set that is the same object as before costs nothing.
 
-        `removal` is the reason that the workers of the sets which are gone are given. Jobs of new sets that were done
-        according to `recall` are not run again.
+        `removal` is the reason that the workers of the sets which are gone are given. What a job has done is not done
+        again.
         """
         events: list[Event] = []
         for name, wanted in desired.items():
@@ -75,14 +71,14 @@ class Actual:
             if known is None:
                 known = self.sets[name] = ActualSet(wanted, now)
                 known.dirty.update(wanted.workers)
-                if name in recall and wanted.policy.job:
-                    events += self._recall(known, recall[name], now)
             elif not known.removed and (known.wanted is wanted or known.wanted == wanted):
                 continue
             else:
                 before = known.wanted
                 known.want(wanted, now)
                 events += self._adapt(known, before, now)
+            if wanted.policy.job and not wanted.runs:
+                events += self._recall(known, now)
             self.dirty.add(name)
         for name in [name for name in self.sets if name not in desired]:
             known = self.sets[name]
@@ -92,12 +88,12 @@ class Actual:
         self._note_needs()
         return events
 
-    def _recall(self, known: ActualSet, done: Mapping[str, str], now: float) -> list[Event]:
-        """The workers of a job that had done their work before this controller began."""
-        events = []
+    def _recall(self, known: ActualSet, now: float) -> list[Event]:
+        """The workers of a job that have done their work, and of which nothing else is known any more."""
+        events, name = [], known.wanted.name
         for key, spec in known.wanted.workers.items():
-            if done.get(str(key)) == jobs.fingerprint(spec.digest):
-                worker = lifecycle.recalled(self.uid(0), known.wanted.name, spec, now)
+            if key not in known.by_key and self.finished.is_done(name, key, spec.digest):
+                worker = lifecycle.recalled(self.uid(0), name, spec, known.generation, now)
                 self.serial += 1
                 self.workers[worker.uid] = worker
                 known.put(key, (worker,))
@@ -109,8 +105,10 @@ class Actual:
         stalled, self._stalled = self._stalled, []
         return [name for name in stalled if name in self.sets]
 
-    def take_regained(self) -> Collection[tuple[str, str]]:
-        """The sets that are to be restarted as what they need fell short and is there again, each with its name."""
+    def take_regained(self) -> Collection[tuple[str, Any, str]]:
+        """The workers that are to be restarted as what their set needs fell short and is there again: the set's name,
+        the key, and the name of what it needs.
+        """
         regained, self._regained = self._regained, []
         return regained
 
@@ -126,9 +124,9 @@ class Actual:
         if after is not before:
             if not after.live:
                 after = attrs.evolve(after, judged=known.generation)  # a later one is a new chance
-                wanted = known.wanted.workers.get(after.key)
-                self.outdated_ends += wanted is None or wanted.digest != after.spec.digest
-            self._replace(known, before, after)
+                if after.phase is Phase.SUCCEEDED and known.wanted.policy.job and not known.wanted.runs:
+                    self.finished.note(known.wanted.name, after.key, after.spec.digest)
+            self._replace(known, before, after, now)
         return narrate.between(before, after, observation, now)
 
     def elapse(self, now: float) -> list[Event]:
@@ -142,7 +140,9 @@ class Actual:
                 continue
             worker = self.workers.get(name)
             due = None if worker is None else worker.wake_at
-            if worker is not None and due is not None and due <= now:
+            if worker is not None and due is not None and due > now:
+                self._schedule(due, name, is_set=False)
+            elif worker is not None and due is not None:
                 events += self.fold(Elapsed(name), now)
                 self.sets[worker.set_name].dirty.add(worker.key)
                 self.dirty.add(worker.set_name)
@@ -161,7 +161,7 @@ class Actual:
                 adapted = lifecycle.adapted(worker, after.policy, now, current=current)
                 if spec is not None:
                     adapted = attrs.evolve(adapted, spec=attrs.evolve(worker.spec, key=spec.key))
-                self._replace(known, worker, adapted)
+                self._replace(known, worker, adapted, now)
                 events += narrate.between(worker, adapted, Elapsed(worker.uid), now)
         return events
 
@@ -248,27 +248,37 @@ class Actual:
                     return when
             else:
                 worker = self.workers.get(name)
-                if worker is not None and worker.wake_at == when:
+                due = None if worker is None else worker.wake_at
+                if due == when:
                     return when
+                if due is not None and due > when:
+                    self._pushed += 1
+                    heapq.heapreplace(agenda, (due, self._pushed, name, False))
+                    continue
             heapq.heappop(agenda)
         return None
 
     def _start(self, action: Start, now: float) -> Event:
         """A new incarnation takes the place of the ended ones of its key."""
         known = self.sets[action.set_name]
-        kept, history, probes = [], History(), known.wanted.policy.probes
+        kept, history, probes, served = [], History(), known.wanted.policy.probes, False
         wanted = known.wanted.workers.get(action.key)
         for worker in known.by_key.get(action.key, ()):
             if worker.live:
                 kept.append(worker)
             else:
                 del self.workers[worker.uid]
+                self.dropped += 1
                 if worker.spec.digest == action.spec.digest and worker.phase in (Phase.BACKOFF, Phase.STOPPED):
                     restarts = worker.history.restarts + (worker.phase is Phase.BACKOFF)
                     history = attrs.evolve(worker.history, restarts=restarts)
                     probes = worker.probes if wanted is None or wanted.digest != worker.spec.digest else probes
+                    served = worker.served
         history = backoff.started(history, known.wanted.policy.restart.start_limit, now)
-        begun = lifecycle.begin(action, known.generation, history, now, trial=known.rolls, probes=probes)
+        if known.wanted.policy.job:
+            self.finished.undo(action.set_name, action.key)
+        begun = lifecycle.begin(action, known.generation, history, now, trial=known.is_rolling, probes=probes)
+        begun = attrs.evolve(begun, served=True) if served else begun
         self.serial += 1
         self.workers[begun.uid] = begun
         known.put(action.key, (*kept, begun))
@@ -278,18 +288,20 @@ class Actual:
 
     def _forget(self, action: Forget) -> list[Event]:
         worker = self.workers.pop(action.uid)
+        self.dropped += 1
         known = self.sets[action.set_name]
         known.put(action.key, tuple(other for other in known.by_key[action.key] if other.uid != action.uid))
         self.dirty.add(action.set_name)
         told = narrate.forgotten(worker, action.reason)
         return [] if told is None else [told]
 
-    def _replace(self, known: ActualSet, before: Worker, after: Worker) -> None:
+    def _replace(self, known: ActualSet, before: Worker, after: Worker, now: float) -> None:
         self.workers[after.uid] = after
         key = after.key
         known.put(key, tuple(after if worker is before else worker for worker in known.by_key[key]))
-        due = after.wake_at
-        if due is not None and due != before.wake_at:
+        due, earlier = after.wake_at, before.wake_at
+        # A later one is seen to when the earlier one comes, if that is still to come.
+        if due is not None and (earlier is None or due < earlier or earlier <= now):
             self._schedule(due, after.uid, is_set=False)
         self.dirty.add(after.set_name)
 
@@ -308,17 +320,19 @@ class Actual:
             due = known.due
             if due is not None and before is not known.progress:
                 self._schedule(due, name, is_set=True)
-            if before.stalled and not known.progress.stalled:
+            if known.progress.stalled != before.stalled:  # from now on ended workers come back otherwise
+                known.dirty.update(known.by_key)
                 self.dirty.add(name)
-            if known.progress.stalled and not before.stalled:
-                self._stalled.append(name)
-            if known.progress.done:
+                self._stalled += [name] * known.progress.stalled
+            if known.progress.done and tally.converged and not known.held:
                 known.good = known.wanted.template
             if name in self.needers:
                 self._tell_needers(name, known)
             if known.removed and not known.by_key:
                 del self.sets[name]
                 self.dirty.discard(name)
+                if known.surplus_reason == "Removed":
+                    self.finished.forget(name)
                 self._release(known)
         return events
 
@@ -344,7 +358,8 @@ class Actual:
         for needer in self.needers[name]:
             other = self.sets[needer]
             if dependencies.restarts_with(other, name, known, gained):
-                self._regained.append((needer, name))
+                running = [key for key, workers in other.by_key.items() if any(one.live for one in workers)]
+                self._regained += [(needer, key, name) for key in running]  # those that waited start anyway
             other.dirty.update(other.wanted.workers)
             self.dirty.add(needer)
 

@@ -4,16 +4,35 @@ Rule: what a look at all workers would find is kept up to date with each of them
 costs what it costs among ten.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import attrs
 
 from reconciler.core import rollout
 from reconciler.core.needs import Condition
 from reconciler.core.rollout import Progress, Tally
-from reconciler.core.spec import SetSpec, WorkerSet, WorkerSpec
+from reconciler.core.spec import Again, SetSpec, WorkerSet, WorkerSpec
 from reconciler.core.worker import Phase, Worker
 
-_NO_FACTS = (0,) * 9
-_OUTDATED = 2  # the place of `Tally.outdated` among the facts of a key
+
+class _Facts(NamedTuple):
+    """What a key adds to each field of `Tally` but the first."""
+
+    available: int = 0
+    updated: int = 0
+    outdated: int = 0
+    surging: int = 0
+    surplus: int = 0
+    settled: int = 0
+    failed: int = 0
+    completed: int = 0
+    started: int = 0
+    breathless: int = 0
+
+
+_NO_FACTS = _Facts()
+_SURPLUS = _Facts(surplus=1)
+_OUTDATED = _Facts._fields.index("outdated")
 
 
 class ActualSet:
@@ -47,7 +66,7 @@ class ActualSet:
         self.surplus_reason = "Removed"
         self.generation = 1
         self.by_key: dict[Any, tuple[Worker, ...]] = {}
-        self.facts: dict[Any, tuple[int, ...]] = {}
+        self.facts: dict[Any, _Facts] = {}
         self.totals = list(_NO_FACTS)
         self.dirty: set[Any] = set()
         self.queue: list[Any] = []
@@ -64,8 +83,8 @@ class ActualSet:
         return Tally(len(self.wanted.workers), *self.totals)
 
     @property
-    def rests(self) -> bool:
-        """Whether nothing more will be done of itself while all stays as it is."""
+    def has_settled(self) -> bool:
+        """Whether nothing more will be done of itself, whatever it needs of others; see `dependencies.rests`."""
         if self.progress.stalled or self.tally.failed or self.is_reached:
             return True
         return self.wanted.paused and self.is_calm
@@ -89,15 +108,22 @@ class ActualSet:
         )
 
     @property
-    def rolls(self) -> bool:
+    def is_rolling(self) -> bool:
         """Whether a rollout is on its way."""
         return self.totals[_OUTDATED] > 0 or (self.progress.announced and not self.progress.done)
 
     def meant(self, key: Any) -> WorkerSpec | None:
-        """What is wanted of a key for now: of one that is held, what its youngest incarnation was started from."""
-        if key in self.held and key in self.by_key and key in self.wanted.workers:
-            return self.by_key[key][-1].spec
-        return self.wanted.workers.get(key)
+        """What is wanted of a key for now: of one that is held what its youngest incarnation was started from, anew if
+        a restart was asked for since.
+        """
+        wanted = self.wanted.workers.get(key)
+        if wanted is None or key not in self.held or key not in self.by_key:
+            return wanted
+        young, asked = self.by_key[key][-1].spec, wanted.digest
+        had = young.digest if type(young.digest) is Again else None
+        if type(asked) is not Again or (had is not None and had.serial >= asked.serial):
+            return young
+        return attrs.evolve(young, digest=Again(had.digest if had else young.digest, asked.serial, asked.at_once))
 
     @property
     def due(self) -> float | None:
@@ -135,7 +161,7 @@ class ActualSet:
     def outdated(self, key: Any) -> bool:
         """Whether a wanted key still has a live incarnation of another digest."""
         facts = self.facts.get(key)
-        return facts is not None and facts[_OUTDATED] > 0
+        return facts is not None and facts.outdated > 0
 
     def count(self, key: Any) -> None:
         """Bring the totals up to date with one key.
@@ -153,20 +179,20 @@ class ActualSet:
             self.facts.pop(key, None)
         else:
             self.facts[key] = after
-        if before[_OUTDATED] and not totals[_OUTDATED] and self.wanted.policy.rollout.strategy == "recreate":
+        if before.outdated and not totals[_OUTDATED] and self.wanted.policy.rollout.strategy == "recreate":
             self.dirty.update(self.wanted.workers)
 
-    def _facts_of(self, key: Any) -> tuple[int, ...]:
-        """What the key adds to each field of `Tally` after the first."""
+    def _facts_of(self, key: Any) -> _Facts:
         workers = self.by_key.get(key, ())
         wanted = self.meant(key)
         if wanted is None:
-            return (0, 0, 0, 0, 1, 0, 0, 0, 0) if workers else _NO_FACTS
-        available = updated = outdated = failed = completed = running = 0
+            return _SURPLUS if workers else _NO_FACTS
+        available = updated = outdated = failed = completed = running = served = 0
         for worker in workers:
-            running |= worker.phase is Phase.RUNNING
+            runs = worker.phase is Phase.RUNNING
+            running |= runs
             current = worker.spec is wanted or worker.spec.digest == wanted.digest
-            if worker.phase is Phase.RUNNING and worker.ready:
+            if runs and worker.ready:
                 available = 1
                 updated |= current
             elif current and worker.phase is Phase.SUCCEEDED:
@@ -176,10 +202,21 @@ class ActualSet:
                 updated |= self.wanted.runs  # one that is kept for its history
             if not current and worker.live:
                 outdated += 1
-        settled = int(updated and not outdated and len(workers) == 1)
+                served |= runs and worker.served
+        alone = len(workers) == 1
         completed = int(completed and not available)
-        started = int(running or completed)
-        return (available, int(updated), outdated, int(len(workers) > 1), 0, settled, failed, completed, started)
+        return _Facts(
+            available,
+            int(updated),
+            outdated,
+            len(workers) > 1,
+            0,
+            int(updated and not outdated and alone),
+            failed,
+            completed,
+            int(running or completed),
+            int(served and alone and not available),
+        )
 
     def trim(self) -> None:
         """Drop the end of the queue of outdated keys that is done with."""

@@ -10,11 +10,16 @@ from typing import Any
 import attrs
 
 from reconciler.core import dependencies
+from reconciler.core.actual_set import ActualSet
 from reconciler.core.explain import RULES, why_not_ready
 from reconciler.core.lifecycle import own
 from reconciler.core.spec import Policy, Socket
-from reconciler.core.status import View
+from reconciler.core.status import View, is_in_vain, set_status
 from reconciler.core.worker import Phase, Worker
+
+_UNLIKELY = " (which will not come by itself)"
+
+GONE_BACK = "Its rollout came no further within its progress deadline; it runs what last ran everywhere until an edit."
 
 
 @attrs.frozen
@@ -40,21 +45,24 @@ def of_set(
         yield Condition("SpecAccepted", False, "Rejected", problems[0])  # noqa: FBT003
     elif wanted.template is not None:
         yield Condition("SpecAccepted", True, "Accepted")  # noqa: FBT003
-    serving = tally.available + tally.completed
-    missing = f"{tally.available} of {tally.replicas} serve"
-    yield Condition("Ready", serving >= tally.replicas, "AllServe" if serving >= tally.replicas else "TooFew", missing)
+    if not wanted.runs:  # there they are its history
+        yield _ready(known, job=wanted.policy.job)
     sockets = wanted.template.sockets if wanted.template is not None else ()
     if sockets:
         bad = [unbound[one] for one in sockets if one in unbound]
         yield Condition("SocketsBound", not bad, "NotBound" if bad else "Bound", "; ".join(bad))
     if wanted.policy.needed:
-        unmet = list(dependencies.unmet(view.actual.sets, known))
-        awaited = ", ".join(f"{other} must be {how}" for other, how in unmet)
-        yield Condition("DependenciesMet", not unmet, "Waiting" if unmet else "Met", awaited)
-    updated = f"{tally.updated} of {tally.replicas} run the wanted spec"
+        message = awaited(view, name)
+        yield Condition("DependenciesMet", not message, "Waiting" if message else "Met", message)
+    row = set_status(view, name)
+    updated = f"{row.updated} of {tally.replicas} run the wanted spec"
+    if row.kept:
+        updated += f"; the rollout's partition keeps {row.kept} as they were"
     yield Condition("UpToDate", tally.converged, "Converged" if tally.converged else "Outdated", updated)
     progress = known.progress
-    if progress.stalled:
+    if row.undone:
+        yield Condition("Progressing", False, "RolledBack", GONE_BACK)  # noqa: FBT003
+    elif progress.stalled:
         rule = "ProgressDeadlineExceeded"
         yield Condition("Progressing", False, rule, RULES[rule], progress.since)  # noqa: FBT003
     elif wanted.paused:
@@ -80,6 +88,24 @@ def of_worker(view: View, name: str, key: Any) -> Iterator[Condition]:
         yield Condition("Reloading", True, "Told")  # noqa: FBT003
     current = spec is not None and worker.spec.digest == spec.digest
     yield Condition("UpToDate", current, "Current" if current else "Outdated" if spec is not None else "Unwanted")
+
+
+def awaited(view: View, name: str) -> str:
+    """What a set waits for, in words; nothing where it does not wait."""
+    unmet = dict(dependencies.unmet(view.actual.sets, view.actual.sets[name]))
+    said = (f"{other} must be {how}{_UNLIKELY * is_in_vain(view, [other])}" for other, how in unmet.items())
+    return ", ".join(said)
+
+
+def _ready(known: ActualSet, *, job: bool) -> Condition:
+    """Whether enough of a set serve, or have done their work."""
+    tally = known.tally
+    enough = tally.available + tally.completed >= tally.replicas
+    if job:
+        reason = "Completed" if enough else "WorkersFailed" if tally.failed else "JobRuns"
+        return Condition("Ready", enough, reason, f"{tally.completed} of {tally.replicas} have ended well")
+    reason = "AllServe" if enough else "TooFew"
+    return Condition("Ready", enough, reason, f"{tally.available} of {tally.replicas} serve")
 
 
 def _why_not(worker: Worker, policy: Policy) -> str:

@@ -34,19 +34,22 @@ def unmet(sets: Mapping[str, ActualSet], known: ActualSet) -> Iterator[tuple[str
             yield need.set, awaited
 
 
-def rests(sets: Mapping[str, ActualSet], known: ActualSet) -> bool:
-    """Whether nothing more will be done of a set of itself, be it because it waits for what will not come."""
-    if known.rests:
+def rests(sets: Mapping[str, ActualSet], known: ActualSet, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether nothing more will be done of a set of itself, be it because it waits for what will not come. Those that
+    were `seen` are looked at already.
+    """
+    if known.has_settled:
         return True
-    missing = [sets.get(name) for name, _ in unmet(sets, known)]
-    if not missing or any(one.live and not one.ready for workers in known.by_key.values() for one in workers):
+    awaited = [name for name, _ in unmet(sets, known)]
+    if not awaited or any(one.live and not one.ready for workers in known.by_key.values() for one in workers):
         return False
-    return all(other is None or other is known or rests(sets, other) for other in missing)
+    deeper = seen | {known.wanted.name}
+    return all(name in deeper or name not in sets or rests(sets, sets[name], deeper) for name in awaited)
 
 
 def restarts_with(other: ActualSet, name: str, needed: ActualSet, gained: frozenset[Condition]) -> bool:
     """Whether a set is to be restarted as the set `name` has `gained` again what it had lost."""
-    return any(
+    return not other.removed and any(
         one.restart_with and one.set == name and condition(one, needed.wanted.policy) in gained
         for one in other.wanted.policy.needed
     )

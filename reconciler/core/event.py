@@ -20,6 +20,7 @@ WORKER_EXITED = "worker.exited"
 WORKER_BACKOFF = "worker.backoff"
 WORKER_UNHEALTHY = "worker.unhealthy"
 WORKER_DRAINING = "worker.draining"
+WORKER_DRAINED = "worker.drained"
 WORKER_STOPPING = "worker.stopping"
 WORKER_KILLING = "worker.killing"
 WORKER_STOPPED = "worker.stopped"
@@ -102,6 +103,7 @@ _KINDS = (
         ("message",),
     ),
     Kind(WORKER_DRAINING, "info", "It will be asked to end, and drains before that.", ("until_s",)),
+    Kind(WORKER_DRAINED, "info", "The command of its drain has ended; why, if that was no success.", ("message",)),
     Kind(WORKER_STOPPING, "info", "It was asked to end.", ("signal", "timeout_s")),
     Kind(WORKER_KILLING, "warning", "It is being killed, with its process group."),
     Kind(WORKER_STOPPED, "info", "It ended because it was asked to; it will not be restarted."),

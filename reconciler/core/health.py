@@ -23,6 +23,9 @@ GRACE = 10.0
 JITTER = 0.1
 """The share of its period by which a probe is asked later, at random, so that many workers are not asked together."""
 
+FIRST_JITTER = 0.1
+"""Seconds by which a probe is asked later at most for the first time."""
+
 KINDS: tuple[ProbeKind, ...] = ("startup", "readiness", "liveness")
 
 NOT_READY_IN_TIME, WATCHDOG, STARTUP_FAILED, LIVENESS_FAILED, READINESS_FAILED, STOPS_ITSELF, HANGS_STOPPING = (
@@ -54,7 +57,7 @@ class Health:
 
     `asking` is the probe that waits for its answer, until `answer_by`. It must have told until `ready_by`, be heard of
     until `watchdog_at`, and have ended, if it said that it stops, until `stop_by`: times in seconds, monotonic.
-    `ailment` is why it must be ended.
+    `ailment` is why it must be ended. It is `stopping` if it said so.
     """
 
     told: bool | None = None
@@ -68,6 +71,7 @@ class Health:
     watchdog: float | None = None
     watchdog_at: float | None = None
     stop_by: float | None = None
+    stopping: bool = False
     reloading: bool = False
     status: str | None = None
     reason: str | None = None
@@ -86,7 +90,7 @@ class Health:
 
     def is_able(self, policy: Policy) -> bool:
         """Whether it can serve."""
-        if not self.started or self.told is False or self.stop_by is not None:
+        if not self.started or self.told is False or self.stopping:
             return False
         return policy.probes.readiness is None or self.readiness.good is True
 
@@ -165,8 +169,10 @@ def noticed(health: Health, notice: Notice, policy: Policy, now: float) -> Healt
         health = attrs.evolve(health, watchdog=notice.watchdog or math.inf)  # as systemd has it, 0 is off
     if health.watchdog_at is not None and (notice.alive or notice.watchdog is not None):
         health = attrs.evolve(health, watchdog_at=now + (health.watchdog or policy.watchdog or 0.0))
-    if notice.stopping and health.stop_by is None:
-        health = attrs.evolve(health, stop_by=now + policy.stop.timeout, watchdog_at=None, reason=STOPS_ITSELF)
+    if notice.stopping and not health.stopping:
+        # Where a stop has no time, it is not for us to hurry one that was not asked for.
+        stop_by = now + policy.stop.timeout if policy.stop.timeout else None
+        health = attrs.evolve(health, stopping=True, stop_by=stop_by, watchdog_at=None, reason=STOPS_ITSELF)
     if notice.trigger and policy.watchdog is not None:
         health = _ailing(health, WATCHDOG, "it asked for it")
     return health
@@ -184,7 +190,8 @@ def probed(health: Health, answer: Probed, policy: Policy, now: float, began: fl
         return health
     before = health.of(answer.kind)
     after = _counted(before, probe, answer)
-    after = attrs.evolve(after, due=now + probe.period + _late(probe, answer.uid, now))
+    asked_at = now if health.answer_by is None else health.answer_by - probe.timeout - GRACE
+    after = attrs.evolve(after, due=max(now, asked_at + probe.period) + _late(probe, answer.uid, now))
     if answer.kind == "startup" and after.good:
         after = attrs.evolve(after, due=None)
     health = attrs.evolve(health.having(answer.kind, after), asking=None, answer_by=None)
@@ -220,7 +227,7 @@ def due(health: Health) -> float | None:
 
 def to_ask(health: Health, probes: Probes, now: float) -> tuple[ProbeKind, Probe] | None:
     """The probe to ask now, if any: one at a time, the one that has waited for the longest."""
-    if health is PLAIN or health.asking is not None or health.ailment is not None or health.stop_by is not None:
+    if health is PLAIN or health.asking is not None or health.ailment is not None or health.stopping:
         return None
     waiting = [(answers.due, kind) for kind in KINDS if (answers := health.of(kind)).due is not None]
     overdue = [(when, kind) for when, kind in waiting if when is not None and when <= now]
@@ -235,7 +242,7 @@ def _times(health: Health) -> Iterator[float | None]:
     yield from (health.ready_by, health.watchdog_at, health.stop_by)
     if health.asking is not None:
         yield health.answer_by
-    elif health.stop_by is None:
+    elif not health.stopping:
         yield from (health.of(kind).due for kind in KINDS)
 
 
@@ -256,7 +263,8 @@ def _advanced(health: Health, policy: Policy, uid: str, now: float, began: float
 
 
 def _asked_first(health: Health, kind: ProbeKind, probe: Probe, uid: str, began: float) -> Health:
-    return health.having(kind, Answers(due=began + probe.initial_delay + _late(probe, uid, began)))
+    late = min(FIRST_JITTER, _late(probe, uid, began))  # a rollout waits for the first answer
+    return health.having(kind, Answers(due=began + probe.initial_delay + late))
 
 
 def _late(probe: Probe, uid: str, salt: float) -> float:

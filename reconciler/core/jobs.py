@@ -12,9 +12,7 @@ from typing import Any
 
 import attrs
 
-from reconciler.core.actual_set import ActualSet
 from reconciler.core.spec import Again
-from reconciler.core.worker import Phase
 
 Done = Mapping[str, Mapping[str, str]]
 """By the name of a set and the text of a key: the fingerprint of what that worker had done."""
@@ -43,18 +41,40 @@ def _plain(_owner: Any, _field: Any, value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def done(sets: Mapping[str, ActualSet]) -> Done:
-    """What is to be remembered: the workers of jobs that ended well, but not the runs of a schedule."""
-    return {
-        name: found
-        for name, known in sets.items()
-        if known.wanted.policy.job and not known.wanted.runs and (found := _done(known))
-    }
+class Finished:
+    """The workers of jobs that have done their work. `serial` counts the changes."""
 
+    def __init__(self, done: Done = MappingProxyType({})) -> None:
+        self.serial = 0
+        self._done = {name: dict(keys) for name, keys in done.items()}
+        self._last: tuple[Any, str] = (None, "")
 
-def _done(known: ActualSet) -> dict[str, str]:
-    return {
-        str(key): fingerprint(workers[-1].spec.digest)
-        for key, workers in known.by_key.items()
-        if workers[-1].phase is Phase.SUCCEEDED
-    }
+    def note(self, name: str, key: Any, digest: Any) -> None:
+        """This worker of a set has done its work, in this version."""
+        self._done.setdefault(name, {})[str(key)] = self._fingerprint(digest)
+        self.serial += 1
+
+    def is_done(self, name: str, key: Any, digest: Any) -> bool:
+        """Whether this worker has done its work in this version."""
+        keys = self._done.get(name)
+        return keys is not None and str(key) in keys and keys[str(key)] == self._fingerprint(digest)
+
+    def undo(self, name: str, key: Any) -> None:
+        """This worker begins anew."""
+        if self._done.get(name, {}).pop(str(key), None) is not None:
+            self.serial += 1
+
+    def forget(self, name: str) -> None:
+        """The set is gone."""
+        if self._done.pop(name, None) is not None:
+            self.serial += 1
+
+    def all(self) -> Done:
+        """All that is known, a copy."""
+        return {name: dict(keys) for name, keys in self._done.items() if keys}
+
+    def _fingerprint(self, digest: Any) -> str:
+        """That of a digest, which most workers of a set have in common."""
+        if self._last[0] is not digest:
+            self._last = (digest, fingerprint(digest))
+        return self._last[1]

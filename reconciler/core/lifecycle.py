@@ -42,11 +42,14 @@ from reconciler.core.observation import (
     StopRequested,
 )
 from reconciler.core.serving import Probes
-from reconciler.core.spec import Command, Drain, Policy, WorkerSpec
+from reconciler.core.spec import Command, Policy, WorkerSpec
 from reconciler.core.worker import End, History, Phase, Worker
 
 START_ANSWER = 60.0
 """Seconds within which a driver must answer a start; then the incarnation is killed and tried anew."""
+
+SOCKET_RETRY = 5.0
+"""The longest wait, in seconds, until a socket that could not be had is tried again, whatever the policy says."""
 
 KILL_ANSWER = 10.0
 """Seconds within which a killed process must be gone; then it is killed again and called Unkillable."""
@@ -87,9 +90,9 @@ def begin(  # noqa: PLR0913  six is the house's limit
     )
 
 
-def recalled(uid: str, set_name: str, spec: WorkerSpec, now: float) -> Worker:
-    """An incarnation that ended well before this controller began."""
-    return Worker(uid, set_name, spec, 1, Phase.SUCCEEDED, now, reason="Remembered", judged=1)
+def recalled(uid: str, set_name: str, spec: WorkerSpec, generation: int, now: float) -> Worker:
+    """An incarnation that has done its work before, be it under an earlier controller."""
+    return Worker(uid, set_name, spec, generation, Phase.SUCCEEDED, now, reason="Remembered", judged=generation)
 
 
 def observe(worker: Worker, observation: Observation, policy: Policy, now: float) -> Worker:
@@ -123,8 +126,8 @@ def adapted(worker: Worker, policy: Policy, now: float, *, current: bool) -> Wor
             return worker
         return attrs.evolve(worker, deadline=worker.able_since + _wait(worker, policy))
     if worker.phase is Phase.STOPPING and worker.quit_at is not None:
-        drain = policy.stop.drain or Drain(timeout=0.0)
-        quit_at = min(worker.quit_at, worker.since + max(drain.delay, drain.timeout))
+        longest = 0.0 if policy.stop.drain is None else policy.stop.drain.longest
+        quit_at = min(worker.quit_at, worker.since + longest)
         by = quit_at + policy.stop.timeout
         return attrs.evolve(worker, quit_at=quit_at, deadline=min(by, worker.deadline or by))
     due = worker.deadline
@@ -157,11 +160,9 @@ def _spawned(worker: Worker, observation: Spawned | Adopted, policy: Policy, now
 
 def _judged(worker: Worker, found: Health, policy: Policy, now: float) -> Worker:
     """A worker that runs, when its health is this; it is ready once it could serve for long enough, a job never."""
-    if found is worker.health:
-        return worker
     able = found.is_able(policy) and not policy.job
     if able == (worker.able_since is not None):
-        return attrs.evolve(worker, health=found)
+        return worker if found is worker.health else attrs.evolve(worker, health=found)
     if not able:
         reason = found.reason or worker.reason
         return attrs.evolve(worker, health=found, able_since=None, ready=False, deadline=None, reason=reason)
@@ -169,7 +170,7 @@ def _judged(worker: Worker, found: Health, policy: Policy, now: float) -> Worker
     if wait:
         return attrs.evolve(worker, health=found, able_since=now, deadline=now + wait)
     reason = worker.reason if worker.since == now and worker.reason == "Adopted" else None
-    return attrs.evolve(worker, health=found, able_since=now, ready=True, deadline=None, reason=reason)
+    return attrs.evolve(worker, health=found, able_since=now, ready=True, served=True, deadline=None, reason=reason)
 
 
 def _wait(worker: Worker, policy: Policy) -> float:
@@ -229,16 +230,18 @@ def _elapsed_while_running(worker: Worker, _observation: Elapsed, policy: Policy
     worker = _judged(worker, found, policy, now)
     if worker.deadline is None or now < worker.deadline:
         return worker
-    return attrs.evolve(worker, ready=True, deadline=None, reason=None)
+    return attrs.evolve(worker, ready=True, served=True, deadline=None, reason=None)
 
 
-def _start_failed(worker: Worker, _observation: SpawnFailed, policy: Policy, now: float) -> Worker:
+def _start_failed(worker: Worker, observation: SpawnFailed, policy: Policy, now: float) -> Worker:
+    failures = worker.history.failures + 1
+    wait = backoff.start_error_delay(policy.restart.backoff, failures, worker.uid)
+    if observation.stage == "socket":  # its address may be free soon, and that says nothing of the worker
+        return _back_off(worker, "StartError", failures, min(wait, SOCKET_RETRY), now)
     if policy.restart.policy == "never":
         return _ended(worker, Phase.FAILED, "StartError", now)
     if backoff.exhausted(worker.history, policy.restart.start_limit, now):
         return _ended(worker, Phase.FAILED, "StartLimitHit", now)
-    failures = worker.history.failures + 1
-    wait = backoff.start_error_delay(policy.restart.backoff, failures, worker.uid)
     return _back_off(worker, "StartError", failures, wait, now)
 
 
@@ -288,8 +291,7 @@ def _drain(worker: Worker, observation: DrainRequested, policy: Policy, now: flo
 def _drained(worker: Worker, _observation: Drained, _policy: Policy, now: float) -> Worker:
     if worker.quit_at is None or worker.drains_until is None:
         return worker
-    quit_at = min(worker.quit_at, max(worker.drains_until, now))
-    return worker if quit_at == worker.quit_at else attrs.evolve(worker, quit_at=quit_at)
+    return attrs.evolve(worker, quit_at=min(worker.quit_at, max(worker.drains_until, now)), drains_until=None)
 
 
 def _stop_sooner(worker: Worker, observation: StopRequested, _policy: Policy, now: float) -> Worker:

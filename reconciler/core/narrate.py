@@ -11,6 +11,7 @@ from reconciler.core.action import Kill
 from reconciler.core.event import Event
 from reconciler.core.observation import (
     Adopted,
+    Drained,
     DrainRequested,
     Exited,
     KillRequested,
@@ -79,6 +80,9 @@ def between(before: Worker, after: Worker, observation: Observation, now: float)
     if isinstance(observation, DrainRequested):
         extra = {"until_s": round(observation.until - now, 3)}
         return [_about(after, event.WORKER_DRAINING, after.reason, extra)]
+    if isinstance(observation, Drained):
+        extra = {"message": observation.message} if observation.message else {}
+        return [_about(after, event.WORKER_DRAINED, after.reason, extra)]
     return _serving(before, after, observation)
 
 

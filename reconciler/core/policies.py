@@ -66,7 +66,7 @@ class Restart:
         metadata={"doc": "The exit codes that count as success.", "item_minimum": 0, "item_maximum": 255},
     )
     backoff: Backoff = setting(Backoff(), "The delays between restarts.")
-    start_limit: StartLimit | None = setting(None, "When to give up; without it, never.")
+    start_limit: StartLimit | None = setting(None, "When to give up; without it never, and a job after 7 starts.")
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +76,11 @@ class Drain:
     command: tuple[str, ...] = setting((), "Run first, in the worker's directory and environment, with `PID` set.")
     delay: Duration = setting(0.0, "The signal comes no sooner than this after the stop was decided.", minimum=0)
     timeout: Duration = setting(30.0, "How long the command may take before it is killed.", minimum=0)
+
+    @property
+    def longest(self) -> float:
+        """How long it may take, in seconds; the timeout is that of the command."""
+        return max(self.delay, self.timeout) if self.command else self.delay
 
 
 @attrs.frozen(kw_only=True)

@@ -63,14 +63,14 @@ def decisions(desired: Mapping[str, WorkerSet], actual: Actual, name: str, key: 
     known = actual.sets[name]
     at_work = _SetAtWork(desired.get(name, known.wanted), known, actual, now)
     yield from at_work.about(key)
-    if at_work.rolls:
+    if at_work.may_replace:
         yield from (action for action in at_work.rolling() if action.key == key)
 
 
 class _SetAtWork:
     """One look at one set: its dirty keys one by one, then what the rollout's budget allows."""
 
-    __slots__ = ("actual", "known", "now", "tally", "waits", "wanted")
+    __slots__ = ("actual", "is_kept", "known", "now", "tally", "waits", "wanted")
 
     def __init__(self, wanted: WorkerSet, known: ActualSet, actual: Actual, now: float) -> None:
         self.wanted = wanted
@@ -78,11 +78,12 @@ class _SetAtWork:
         self.actual = actual
         self.now = now
         self.tally = known.tally
+        self.is_kept = self.is_needed()
         needed = wanted.policy.needed
         self.waits = bool(needed) and next(dependencies.unmet(actual.sets, known), None) is not None
 
     @property
-    def rolls(self) -> bool:
+    def may_replace(self) -> bool:
         """Whether healthy workers may be replaced: by a rollout, or with `on_delete` where restarts were asked."""
         held = self.wanted.paused or self.waits or self.known.progress.stalled
         strategy = self.wanted.policy.rollout.strategy
@@ -95,7 +96,7 @@ class _SetAtWork:
     def actions(self) -> Iterator[Action]:
         for key in self.known.dirty:
             yield from self.about(key)
-        if self.rolls:
+        if self.may_replace:
             yield from self.rolling()
 
     def about(self, key: Any) -> Iterator[Action]:
@@ -136,20 +137,21 @@ class _SetAtWork:
                 yield Ask(worker.uid, self.wanted.name, worker.spec, kind, probe, deadline)
 
     def unwanted_key(self, workers: tuple[Worker, ...]) -> Iterator[Action]:
-        keep = self.known.removed and self.is_kept
         for worker in workers:
             reason = "StopAsked" if worker.key in self.wanted.down else self.known.surplus_reason
+            if self.wanted.runs and not self.wanted.stopped:
+                reason = "Replaced"
             if not worker.live:
                 yield self.forget(worker, reason)
-            elif not (keep or self.is_leaving(worker)):
+            elif not (self.is_kept or self.is_leaving(worker)):
                 yield self.stop(worker, reason)
 
-    @property
-    def is_kept(self) -> bool:
+    def is_needed(self) -> bool:
         """Whether others that go, too, need this set until they are gone."""
         needing = self.actual.needers.get(self.wanted.name)
         return (
-            needing is not None
+            self.known.removed
+            and needing is not None
             and not self.actual.hurried
             and dependencies.keep_for(self.actual.sets, needing, self.wanted.name)
         )
@@ -160,9 +162,14 @@ class _SetAtWork:
         While the rollout is paused, or keeps this worker, what the youngest incarnation was started from counts as
         current.
         """
-        spec = self.wanted.workers[key]
-        if workers and (self.wanted.paused or key in self.known.held):
+        spec = self.known.meant(key) or self.wanted.workers[key]
+        if workers and self.wanted.paused:
             spec = workers[-1].spec
+        lost = self.lost(spec, workers) if self.known.progress.stalled else None
+        if lost is not None:
+            if self.is_due(lost) and not self.waits:
+                yield self.start(lost.spec, "Restarted")
+            return
         going = [w for w in workers if w.live and not self.is_leaving(w)]
         current = [worker for worker in going if worker.spec is spec or worker.spec.digest == spec.digest]
         ended = [worker for worker in workers if not worker.live]
@@ -173,20 +180,33 @@ class _SetAtWork:
         elif len(ended) == len(workers):
             yield from self.start_alone(spec, ended)
 
+    def lost(self, spec: WorkerSpec, workers: tuple[Worker, ...]) -> Worker | None:
+        """The outdated incarnation that served and ended while the rollout stands still: it comes back as it was, and
+        not as what brought the rollout to its stand.
+        """
+        if self.wanted.policy.rollout.strategy != "rolling":
+            return None
+        ended = [one for one in workers if one.phase is Phase.BACKOFF and one.served]
+        outdated = [one for one in ended if one.spec.digest != spec.digest]
+        if not outdated or any(one.live and one.spec.digest == outdated[-1].spec.digest for one in workers):
+            return None
+        return outdated[-1]
+
     def beside_current(self, current: list[Worker], going: list[Worker], ended: list[Worker]) -> Iterator[Action]:
-        """What is left beside an incarnation of the wanted spec goes, but what serves only once that one serves too."""
+        """What is left beside an incarnation of the wanted spec goes; what served goes once that one serves, too."""
         chosen = next((worker for worker in current if worker.ready), current[-1])
         for worker in going:
-            if worker is not chosen and (chosen.ready or not worker.ready):
+            if worker is not chosen and (chosen.ready or not worker.served):
                 yield self.stop(worker, "Replaced")
         for worker in ended:
             yield self.forget(worker, "Replaced")
 
     def only_outdated(self, spec: WorkerSpec, going: list[Worker], ended: list[Worker]) -> Iterator[Action]:
-        """What does not serve goes at once, what serves when the rollout says so or its successor has done its work."""
+        """What never served goes at once, what served when the rollout says so or its successor has done its work."""
         kept = None
         if self.wanted.policy.rollout.strategy == "rolling" or self.waits:
             kept = next((worker for worker in reversed(going) if worker.ready), None)
+            kept = kept or next((worker for worker in reversed(going) if worker.served), None)
         successor = next((worker for worker in reversed(ended) if worker.spec.digest == spec.digest), None)
         if successor is not None and successor.phase is Phase.SUCCEEDED and not self.is_worth_a_retry(successor):
             kept = None
@@ -244,32 +264,66 @@ class _SetAtWork:
         )
 
     def rolling(self) -> Iterator[Action]:
-        """Replace healthy outdated workers, the last key first, as far as the budget goes."""
+        """Replace outdated workers that served, the last key first, as far as the budget goes.
+
+        Of those that serve no longer none is missed; but a successor that does not serve either is one of the number
+        that may be unavailable, so that a bad version gets no further while all others are out of breath.
+        """
         rollout, tally = self.wanted.policy.rollout, self.tally
-        surge = rollout.max_surge.of(tally.replicas, round_up=True)
-        unavailable = rollout.max_unavailable.of(tally.replicas, round_up=False)
-        surge_left = surge - tally.surging
-        serving = tally.available + tally.completed  # who has done its work is not missed
-        spare = serving - (tally.replicas - max(unavailable, 0 if surge else 1))
-        waits = rollout.strategy == "on_delete"
-        for key in reversed(self.known.queue):
-            workers = self.known.by_key.get(key, ())
-            if len(workers) != 1 or not workers[0].ready or not self.known.outdated(key):
-                continue
-            spec = self.wanted.workers[key]
-            asked = type(spec.digest) is Again and is_same_version(workers[0].spec.digest, spec.digest)
+        surge_left = rollout.max_surge.of(tally.replicas, round_up=True) - tally.surging
+        serving = tally.available + tally.completed - self.ailing()  # who has done its work is not missed
+        spare = serving - (tally.replicas - self.most_unavailable())
+        for key, worker, spec in self.replaceable():
+            asked = type(spec.digest) is Again and is_same_version(worker.spec.digest, spec.digest)
             if asked and spec.digest.at_once:
                 yield self.start(spec, RESTART_ASKED)
-            elif waits and not asked:
+            elif rollout.strategy == "on_delete" and not asked:
                 continue
             elif surge_left > 0:
                 surge_left -= 1
-                yield self.start(spec, self.updated(workers[0], spec))
-            elif spare > 0:
-                spare -= 1
-                yield self.stop(workers[0], self.outdated(workers[0], spec))
-            elif not (waits or self.wanted.at_once):
+                yield self.start(spec, self.updated(worker, spec))
+            elif (spare > 0) if worker.ready else (self.most_unavailable() > self.missing(key)):
+                spare -= worker.ready
+                yield self.stop(worker, self.outdated(worker, spec))
+                if not worker.ready:
+                    return
+            elif worker.ready and not (rollout.strategy == "on_delete" or self.wanted.at_once):
                 return
+
+    def most_unavailable(self) -> int:
+        """How many may be unavailable; at least one where nothing can be started beside another one."""
+        rollout, replicas = self.wanted.policy.rollout, self.tally.replicas
+        least = 0 if rollout.max_surge.of(replicas, round_up=True) else 1
+        return max(least, rollout.max_unavailable.of(replicas, round_up=False))
+
+    def replaceable(self) -> Iterator[tuple[Any, Worker, WorkerSpec]]:
+        """The outdated workers that served and stand alone, with what is wanted instead: first those that serve no
+        longer, then the others, the last key first.
+        """
+        for breathless in (True, False) if self.tally.breathless else (False,):
+            for key in reversed(self.known.queue):
+                workers = self.known.by_key.get(key, ())
+                spec = self.known.meant(key)
+                if spec is None or len(workers) != 1 or not self.known.outdated(key):
+                    continue
+                worker = workers[0]
+                serves = worker.served and worker.phase is Phase.RUNNING and not worker.ailing
+                if serves and worker.ready is not breathless:
+                    yield key, worker, spec
+
+    def missing(self, but: Any) -> int:
+        """How many keys have nothing that serves, and nothing outdated that served and runs; one key is left out."""
+        missing = 0
+        for key in self.wanted.workers:
+            workers = self.known.by_key.get(key, ())
+            old = any(one.served and one.phase is Phase.RUNNING for one in workers)
+            missing += key != but and not old and not any(one.phase is Phase.SUCCEEDED for one in workers)
+        return missing
+
+    def ailing(self) -> int:
+        """How many that count as serving are being ended in this very plan."""
+        keys = (self.known.by_key.get(key, ()) for key in self.known.dirty)
+        return sum(worker.ready and worker.ailing for workers in keys for worker in workers)
 
     def is_due(self, worker: Worker) -> bool:
         return worker.phase is Phase.BACKOFF and (worker.deadline is None or worker.deadline <= self.now)
@@ -287,6 +341,9 @@ class _SetAtWork:
         return RESTART_ASKED if is_same_version(worker.spec.digest, spec.digest) else "Outdated"
 
     def start(self, spec: WorkerSpec, reason: str) -> Start:
+        wanted = self.wanted.workers.get(spec.key)
+        if wanted is not None and wanted.key is not spec.key:  # its place in the row may have been edited since
+            spec = attrs.evolve(spec, key=wanted.key)
         return Start("", self.wanted.name, spec, reason)
 
     def stop(self, worker: Worker, reason: str) -> Action:
@@ -294,8 +351,7 @@ class _SetAtWork:
         drain = self.wanted.policy.stop.drain
         if drain is None or worker.phase is not Phase.RUNNING or self.actual.hurried:
             return self.end(worker, reason)
-        earliest = self.now + drain.delay
-        until = max(earliest, self.now + drain.timeout) if drain.command else earliest
+        earliest, until = self.now + drain.delay, self.now + drain.longest
         return BeginDrain(worker.uid, self.wanted.name, worker.spec, drain, earliest, until, reason)
 
     def end(self, worker: Worker, reason: str) -> Stop:

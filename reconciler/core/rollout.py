@@ -19,7 +19,7 @@ class Tally:
     `available` serve, whatever their spec; `updated` serve, or ended well, from the wanted spec; `outdated` counts each
     incarnation that still lives from another one; `surging` have two incarnations; `surplus` exist and are not wanted;
     `settled` are updated and alone; `failed` ended for good, and `completed` ended well, without one that serves beside
-    them; `started` have a process that runs, or ended well.
+    them; `started` have a process that runs, or ended well; `breathless` are outdated, alone, and serve no longer.
     """
 
     replicas: int
@@ -32,6 +32,7 @@ class Tally:
     failed: int
     completed: int
     started: int
+    breathless: int
 
     @property
     def converged(self) -> bool:

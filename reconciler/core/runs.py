@@ -17,6 +17,9 @@ from reconciler.core.event import Event
 from reconciler.core.spec import Key, SetSpec, WorkerSet, WorkerSpec
 from reconciler.core.worker import Phase
 
+MOST_RUNS = 100
+"""How many runs of one job go on at the same time at most: a job that hangs must not fill the machine."""
+
 
 class Calendar(Protocol):
     """What knows when a schedule is due: seconds since the epoch, None for never."""
@@ -63,7 +66,7 @@ def advance(
         events.append(_skipped(spec, course.due, "StartingDeadlineExceeded"))
         course = attrs.evolve(course, due=None)
     if course.due is not None:
-        course = _started(course, spec, known)
+        course = _started(course, spec, known, events)
     return course, events
 
 
@@ -86,9 +89,12 @@ def _looked(course: Course, spec: SetSpec, calendar: Calendar, wall: float) -> t
     return attrs.evolve(course, dealt_with=latest, due=latest, next=upcoming), events
 
 
-def _started(course: Course, spec: SetSpec, known: ActualSet | None) -> Course:
-    """The course with the run that is due, if it may begin."""
+def _started(course: Course, spec: SetSpec, known: ActualSet | None, events: list[Event]) -> Course:
+    """The course with the run that is due, if it may begin; what there is to tell is added to the events."""
     live = [key for key in course.runs if not _is_over(known, key)]
+    if len(live) >= MOST_RUNS:
+        events.append(_skipped(spec, course.due or 0.0, "TooManyRuns"))
+        return attrs.evolve(course, due=None)
     if live and spec.concurrency == "forbid":
         return course
     if live and spec.concurrency == "replace":  # first they end, then the new one begins

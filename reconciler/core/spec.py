@@ -157,6 +157,9 @@ class Policy:
     needed: tuple[Dependency, ...] = ()
 
 
+JOB_LIMIT = StartLimit(burst=7, interval=10 * 365 * 86400.0)
+"""When a job gives up that says nothing else: after six retries, as with Kubernetes."""
+
 TRIAL = 1.0
 """Seconds that a worker must run to count as ready in a rollout where nothing else tells: else a version that starts
 and crashes would be ready for a moment, which is enough to replace the next one by it."""
@@ -224,6 +227,8 @@ class SetSpec:
         restart, job = self.restart, self.kind == "job"
         if job and restart.policy == "always":
             restart = attrs.evolve(restart, policy="on_failure")
+        if job and restart.start_limit is None:
+            restart = attrs.evolve(restart, start_limit=JOB_LIMIT)
         tells = self.ready.is_told or self.probes.readiness is not None or self.probes.startup is not None
         return Policy(
             ready="notify" if self.ready.is_told else "alive",

@@ -80,6 +80,7 @@ class Worker:
     trial: bool = False
     health: Health = health.NONE
     probes: Probes = Probes()
+    served: bool = False
     quit_at: float | None = None
     drains_until: float | None = None
 

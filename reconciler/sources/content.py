@@ -153,7 +153,7 @@ class Contents:
         for one in self._sets.values():
             if one.still_at is not None:
                 times += [one.still_at, one.restless_since + PATIENCE_S]
-        self.wake_at = min(at for at in times if at > now)
+        self.wake_at = min((at for at in times if at > now), default=now)
         blind = self._bell is not None and not self._hung and self._polling is None
         verdicts = {name: one.verdict(now) for name, one in self._sets.items() if name in fresh or not blind}
         return {name: verdict for name, verdict in verdicts.items() if verdict is not None}

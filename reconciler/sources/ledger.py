@@ -178,7 +178,7 @@ class Ledger:
         )
         concerned = (name for name, entry in entries.items() if name in bad or self._is_told_of_others(entry))
         for name in (*self._news, *sorted(set(concerned) - self._news.keys())):
-            if name in entries:
+            if name in entries and not (name in bad and entries[name].gone_since is not None):  # which goes with it
                 self._settle(name, entries[name], wanted[name], bad.get(name))
         self._news.clear()
         self._removed = False

@@ -102,6 +102,8 @@ class Store:
 
     def save_memory(self, memory: Memory) -> None:
         """Write what the next controller should know of jobs. Raises OSError; then the old one is still there."""
+        if memory == Memory() and not self._jobs.exists():
+            return
         data = {"version": VERSION, "done": memory.done, "schedules": dict(memory.schedules)}
         _replace(self._jobs, json.dumps(data).encode())
 

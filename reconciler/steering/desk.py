@@ -14,7 +14,6 @@ from reconciler.control.roster import Roster
 from reconciler.control.wire import VERSION, Refusal
 from reconciler.core import event
 from reconciler.core.event import Event
-from reconciler.core.jobs import Memory
 from reconciler.core.override import Override, drift
 from reconciler.core.spec import Socket
 from reconciler.engine import Engine
@@ -43,7 +42,7 @@ class Desk:
         self._began = self.now
         self.changes = 0
         self._saved: tuple[Override, ...] = ()
-        self._remembered = Memory()
+        self._remembered = self.engine.memory_serial
         self._degraded = False
         self._unrecorded: dict[str, None] = {}
         self._gone: list[str] = []
@@ -74,8 +73,8 @@ class Desk:
             self.tell([Event(event.STATE_DEGRADED, reason="Unreadable", extra={"message": problem})])
         self._saved = overrides
         memory, forgotten = self.store.load_memory()
-        self._remembered = memory
         self.engine.recall(memory)
+        self._remembered = self.engine.memory_serial
         if forgotten is not None:
             self.problems.append(forgotten)
             self.tell([Event(event.STATE_DEGRADED, reason="Unreadable", extra={"message": forgotten})])
@@ -133,19 +132,29 @@ class Desk:
         sockets: Any = getattr(self.engine.driver, "sockets", None)
         return sockets.problems() if hasattr(sockets, "problems") else {}
 
+    def listening(self, sockets: Sequence[Socket], values: Mapping[str, str]) -> Mapping[str, Any]:
+        """Where these sockets listen, by name, as `Listeners.bound` says it; `values` are the placeholders'."""
+        shelf: Any = getattr(self.engine.driver, "sockets", None)
+        return shelf.bound(sockets, values) if hasattr(shelf, "bound") else {}
+
+    def ports(self, sockets: Sequence[Socket], values: Mapping[str, str]) -> Mapping[str, str]:
+        """The values of "port:NAME" of these sockets."""
+        shelf: Any = getattr(self.engine.driver, "sockets", None)
+        return shelf.ports(sockets, values) if hasattr(shelf, "ports") else {}
+
     def save(self) -> str | None:
         """Save the overrides, and what is known of jobs, if they changed; what went wrong, if anything. It is tried
         again with each turn.
         """
-        overrides, memory = self.engine.overrides, self.engine.memory
-        news = memory is not None and memory != self._remembered
-        if overrides == self._saved and not news and not self._degraded:
+        overrides, serial = self.engine.overrides, self.engine.memory_serial
+        if overrides == self._saved and serial == self._remembered and not self._degraded:
             return None
         try:
-            self.store.save(overrides)
-            if memory is not None and news:
-                self.store.save_memory(memory)
-                self._remembered = memory
+            if overrides != self._saved or self._degraded:
+                self.store.save(overrides)
+            if serial != self._remembered or self._degraded:
+                self.store.save_memory(self.engine.memory)
+                self._remembered = serial
         except OSError as error:
             message = f"what was asked for holds, but could not be saved: {error.strerror}"
             if not self._degraded:

@@ -15,8 +15,8 @@ from reconciler.core.spec import MOST_REPLICAS, SetSpec
 from reconciler.sources import writing
 from reconciler.steering import naming
 from reconciler.steering.arguments import REQUIRED, taken
-from reconciler.steering.asking import revision_in_force
 from reconciler.steering.desk import Desk
+from reconciler.steering.revisions import revision_in_force
 
 _NAMES = {"names": (list, REQUIRED)}
 _SET = {"set": (str, REQUIRED)}
@@ -28,6 +28,8 @@ def scale(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
     if not 0 <= replicas <= MOST_REPLICAS:
         raise Refusal("BadRequest", f"{replicas} is no number of workers", f"give 0 to {MOST_REPLICAS}")
     template = _template(desk, name)
+    if template.schedule is not None:
+        raise Refusal("Conflict", f"{name!r} has a schedule, and each run is one worker", "`restart` runs it now")
     if template.suspend:
         raise Refusal("Conflict", f"the file of {name!r} says `suspend`", "take that out of the file")
     overrides = without(desk.engine.overrides, Scale, [(name, None)])
@@ -40,24 +42,30 @@ def stop(desk: Desk, args: Mapping[str, Any]) -> Answer:
     """Keep workers down until `start`."""
     (names,) = taken(args, _NAMES)
     found = desk.chosen(names)
-    keys = _keys(desk, found)
+    keys, schedules = _keys(desk, found, live=True), _schedules(desk, found)
     overrides = added(desk.engine.overrides, *(StayDown(name, key) for name, key in found))
-    return (yield from _reached(keys, desk.lay(overrides, "Stop", _names(found))))
+    return (yield from _reached(keys, desk.lay(overrides, "Stop", _names(found)), schedules))
 
 
 def start(desk: Desk, args: Mapping[str, Any]) -> Answer:
-    """Take back `stop`, and try what failed, or run what has done its work, now."""
+    """Take back `stop`, and try what failed, or run what has done its work, now. A schedule goes on; its earlier runs
+    are history.
+    """
     (names,) = taken(args, _NAMES)
     found = desk.chosen(names)
     _require_unsuspended(desk, found)
-    keys = _keys(desk, found)
+    schedules = _schedules(desk, found)
+    others = [(name, key) for name, key in found if key is not None or name not in schedules]
+    keys = _keys(desk, others)
     warning = desk.lay(_up(desk, found), "Start", _names(found))
-    _reset(desk, found, anew=True)
-    return (yield from _reached(keys, warning))
+    _reset(desk, others, anew=True)
+    return (yield from _reached(keys, warning, schedules))
 
 
 def restart(desk: Desk, args: Mapping[str, Any]) -> Answer:
-    """Replace workers by new ones, by the rollout budget, or `now` all at once; start those that were stopped."""
+    """Replace workers by new ones, by the rollout budget, or `now` all at once; start those that were stopped. What has
+    a schedule is run once more, now.
+    """
     names, now = taken(args, {**_NAMES, "now": (bool, False)})
     found = desk.chosen(names)
     desk.require_running()
@@ -68,8 +76,15 @@ def restart(desk: Desk, args: Mapping[str, Any]) -> Answer:
             raise Refusal("Conflict", f"the rollout of {one.set_name!r} is paused", "`rollout resume` it first")
     serial = desk.engine.next_serial()
     asked = (RestartAsked(name, serial, key, now) for name, key in found)
-    keys = _keys(desk, found)
-    return (yield from _reached(keys, desk.lay(added(_up(desk, found), *asked), "Restart", _names(found))))
+    scheduled = [name for name in _names(found) if _is_scheduled(desk, name)]
+    keys = _keys(desk, [(name, key) for name, key in found if name not in scheduled])
+    earlier = {name: frozenset(desk.engine.desired[name].workers) for name in scheduled}
+    warning = desk.lay(added(_up(desk, found), *asked), "Restart", _names(found))
+    for name in scheduled:  # there is one run in each second, and it may be over and forgotten by now
+        timing = desk.engine.timing(name)
+        run = f"{name}-{int(timing.last or 0) if timing is not None else 0}"
+        yield {"key": run, "run_of": name, "begun": run not in earlier[name]}
+    return (yield from _reached(keys, warning))
 
 
 def reset(desk: Desk, args: Mapping[str, Any]) -> Answer:
@@ -215,17 +230,36 @@ def _reset(desk: Desk, found: list[naming.Chosen], *, anew: bool = False) -> Non
     desk.shell.turn()
 
 
-def _reached(keys: Iterable[str], warning: str | None) -> Answer:
+def _reached(keys: Iterable[str], warning: str | None, schedules: Iterable[str] = ()) -> Answer:
     """The end of an order: whom it is about, one by one, as there may be thousands."""
     for key in keys:
         yield {"key": key}
+    for name in schedules:
+        yield {"schedule": name}
     if warning is not None:
         yield {"warning": warning}
     return {}
 
 
-def _keys(desk: Desk, found: list[naming.Chosen]) -> list[str]:
-    return [str(key) for _, key in naming.workers(desk.engine.view(), found)]
+def _keys(desk: Desk, found: list[naming.Chosen], *, live: bool = False) -> list[str]:
+    """The workers that are meant; with `live`, of the runs of schedules those only that go on."""
+    view = desk.engine.view()
+    past = set()
+    for name in _schedules(desk, found) if live else ():
+        if name in view.actual.sets:
+            runs = view.actual.sets[name].by_key
+            past |= {(name, key) for key, workers in runs.items() if not any(one.live for one in workers)}
+    return [str(one[1]) for one in naming.workers(view, found) if one not in past or one in found]
+
+
+def _schedules(desk: Desk, found: list[naming.Chosen]) -> list[str]:
+    """The sets with a schedule that are meant as a whole."""
+    return [name for name, key in found if key is None and _is_scheduled(desk, name)]
+
+
+def _is_scheduled(desk: Desk, name: str) -> bool:
+    wanted = desk.engine.sourced.get(name)
+    return wanted is not None and wanted.runs
 
 
 def _names(found: list[naming.Chosen]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.control.connection import Answer
 from reconciler.control.wire import Refusal
-from reconciler.steering import asking, orders
+from reconciler.steering import asking, describing, orders
 from reconciler.steering.desk import Desk
 
 Verb = Callable[[Desk, Mapping[str, Any]], Answer | Mapping[str, Any]]
@@ -18,7 +18,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
     {
         "get": asking.get,
         "sets": asking.sets,
-        "describe": asking.describe,
+        "describe": describing.describe,
         "explain": asking.explain_,
         "specs": asking.specs,
         "overrides": asking.overrides,

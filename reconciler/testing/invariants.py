@@ -7,6 +7,8 @@ that it checks.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from reconciler.core import dependencies
 from reconciler.core.action import Action, BeginDrain, Start, Stop
 from reconciler.core.actual import Actual
@@ -14,12 +16,12 @@ from reconciler.core.actual_set import ActualSet
 from reconciler.core.event import Event
 from reconciler.core.reconcile import reconcile
 from reconciler.core.rollout import Tally
-from reconciler.core.spec import WorkerSet, WorkerSpec
+from reconciler.core.spec import WorkerSet, WorkerSpec, is_same_version
 from reconciler.core.worker import Phase, Worker
 from reconciler.engine import Engine
 from reconciler.testing.driver import FakeDriver, Process
 
-_COUNTED = ("available", "updated", "outdated", "surging", "surplus", "settled", "failed", "completed", "started")
+_COUNTED = tuple(field.name for field in attrs.fields(Tally))[1:]
 
 
 class BrokenError(AssertionError):
@@ -81,6 +83,7 @@ class Invariants:
                 lost[action.set_name] = lost.get(action.set_name, 0) + 1
         for name, number in lost.items():
             self._judge_budget(name, number)
+        self._judge_breathless([one for one in actions if isinstance(one, Stop | BeginDrain)])
 
     def _place(self, action: Start | Stop | BeginDrain) -> Any:
         """The worker's key as it was last wanted: an edit may have moved it to another place in the row."""
@@ -94,9 +97,9 @@ class Invariants:
             return False
         known = self._engine.actual.sets[stop.set_name]
         others = known.by_key[stop.key]
-        require(stop.key not in known.held or len(others) > 1, "is held by the partition:", stop)
-        if stop.key in known.held:
-            spec = others[-1].spec
+        asked = stop.reason == "RestartAsked"
+        require(stop.key not in known.held or len(others) > 1 or asked, "is held by the partition:", stop)
+        spec = known.meant(stop.key) or spec
         done = Phase.SUCCEEDED
         if any(o.ready or (o.phase is done and o.spec.digest == spec.digest) for o in others if o is not worker):
             return False
@@ -116,6 +119,27 @@ class Invariants:
         unavailable = rollout.max_unavailable.of(tally.replicas, round_up=False) or (0 if surge else 1)
         left = tally.available + tally.completed - lost
         require(left >= tally.replicas - unavailable, "only", left, "of", tally.replicas, "are left of", name)
+
+    def _judge_breathless(self, stops: Sequence[Stop | BeginDrain]) -> None:
+        """Who served and serves no longer may be out of breath: it is replaced only where few others are missing."""
+        gone = {stop.uid for stop in stops}
+        for stop in stops:
+            known, worker = self._engine.actual.sets[stop.set_name], self._engine.actual.workers[stop.uid]
+            spec, rollout = known.meant(stop.key), known.wanted.policy.rollout
+            rolls = rollout.strategy == "rolling" and worker.served and worker.phase is Phase.RUNNING
+            if spec is None or worker.ready or worker.ailing or not rolls or worker.spec.digest == spec.digest:
+                continue
+            if any(o.ready or o.phase is Phase.SUCCEEDED for o in known.by_key[stop.key] if o is not worker):
+                continue
+            require(not known.progress.stalled, "a stalled rollout takes one that served away:", stop)
+            surge = rollout.max_surge.of(len(known.wanted.workers), round_up=True)
+            unavailable = rollout.max_unavailable.of(len(known.wanted.workers), round_up=False) or (0 if surge else 1)
+            kept = [
+                any(_has_breath(one) and one.uid not in gone - {stop.uid} for one in known.by_key.get(key, ()))
+                for key in known.wanted.workers
+                if key != stop.key
+            ]
+            require(kept.count(False) < unavailable, "takes one that served from", stop.set_name, stop)
 
     def judge_start(self, process: Process, now: float) -> None:
         """At most one incarnation of a worker lives, or two where surging was allowed since the first was started."""
@@ -183,12 +207,15 @@ class Invariants:
         require(not plan.actions, "a full look finds more to do:", plan.actions)
 
     def _may_start(self, name: str, spec: WorkerSpec) -> bool:
-        """Whether it is what is wanted, or what a worker that is paused, or held by the partition, ran before."""
-        wanted = self._wanted(name, spec.key)
-        held = name in self._engine.actual.sets and spec.key in self._engine.actual.sets[name].held
-        if wanted is None or not (held or self._engine.desired[name].paused):
+        """Whether it is what is wanted, or what a worker ran before that is paused, held by the partition, or kept as
+        it was by a stalled rollout.
+        """
+        wanted, known = self._wanted(name, spec.key), self._engine.actual.sets.get(name)
+        kept = known is not None and (spec.key in known.held or known.progress.stalled)
+        if wanted is None or not (kept or self._engine.desired[name].paused):
             return wanted == spec
-        return wanted == spec or spec.digest in self._digests[name, spec.key]
+        before = self._digests.get((name, spec.key), ())
+        return wanted == spec or any(is_same_version(spec.digest, digest) for digest in before)
 
     def _wanted(self, name: str, key: Any) -> WorkerSpec | None:
         wanted = self._engine.desired.get(name)
@@ -206,12 +233,20 @@ def _surges(known: ActualSet) -> bool:
     return _rolls(known) and bool(known.wanted.policy.rollout.max_surge.amount or known.wanted.at_once)
 
 
+def _has_breath(worker: Worker) -> bool:
+    """Whether it serves, may serve again, or has done its work."""
+    return (worker.phase is Phase.RUNNING and worker.served) or worker.phase is Phase.SUCCEEDED
+
+
 def recount(known: ActualSet) -> Tally:
     """The tally of a set, from each of its workers."""
     counts = dict.fromkeys(_COUNTED, 0)
-    for key, wanted in known.wanted.workers.items():
+    for key in known.wanted.workers:
         workers = known.by_key.get(key, ())
-        spec = workers[-1].spec if workers and key in known.held else wanted
+        spec = known.meant(key)
+        require(spec is not None, "nothing is meant by", key)
+        if spec is None:
+            continue
         current = {w.phase for w in workers if w.spec.digest == spec.digest and (w.ready or not w.live)}
         serves = any(w.phase is Phase.RUNNING and w.ready for w in workers)
         kept = known.wanted.runs and Phase.FAILED in current
@@ -221,6 +256,8 @@ def recount(known: ActualSet) -> Tally:
         counts["updated"] += updated
         counts["outdated"] += outdated
         counts["surging"] += len(workers) > 1
+        served = any(w.served and w.phase is Phase.RUNNING and w.spec.digest != spec.digest for w in workers)
+        counts["breathless"] += served and not serves and len(workers) == 1
         counts["settled"] += updated and not outdated and len(workers) == 1
         counts["failed"] += Phase.FAILED in current
         counts["started"] += any(w.phase is Phase.RUNNING for w in workers) or (

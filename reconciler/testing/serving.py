@@ -144,6 +144,7 @@ class Servants:
         self._on = True
         self._lucks: dict[str, Random] = {}
         self._hung: set[str] = set()
+        self._leaving: set[str] = set()
 
     def born(self, process: Process) -> None:
         """A process came into being."""
@@ -159,7 +160,7 @@ class Servants:
                 self._hung.add(process.uid)
             self._beat(process)
         if self._on and happens(luck, 8):
-            self._later(process, luck.uniform(0, 5), lambda: self._driver.tell(Notice(process.uid, stopping=True)))
+            self._later(process, luck.uniform(0, 5), lambda: self._leave(process))
 
     def answer(self, process: Process, kind: ProbeKind) -> None:
         """A probe is asked."""
@@ -185,6 +186,8 @@ class Servants:
         """From now on everything is told and answered."""
         self._on = False
         self._hung.clear()
+        for uid in sorted(self._leaving & set(self._driver.processes)):
+            self._driver.exit(uid)
         for process in list(self._driver.processes.values()):
             policy = self._policy_of(process.set_name)
             if process.pid is None or policy is None:
@@ -193,6 +196,12 @@ class Servants:
                 self._end_job(process, self._luck(process.uid))
             if process.spec.payload.notify:
                 self._driver.tell(Ready(process.uid))
+
+    def _leave(self, process: Process) -> None:
+        """It says that it stops, and does so when the world behaves."""
+        if self._on:
+            self._leaving.add(process.uid)
+            self._driver.tell(Notice(process.uid, stopping=True))
 
     def _end_job(self, process: Process, luck: Random) -> None:
         seconds = luck.uniform(0, 20) if self._on else luck.uniform(0, 2)

@@ -15,7 +15,7 @@ from reconciler.testing.driver import FakeDriver, Process
 from reconciler.testing.invariants import require
 
 _RUNNING = {event.WORKER_STARTED, event.WORKER_READY, event.WORKER_NOT_READY, event.WORKER_UNHEALTHY}
-_ENDING = {event.WORKER_DRAINING, event.WORKER_STOPPING, event.WORKER_KILLING}
+_ENDING = {event.WORKER_DRAINING, event.WORKER_DRAINED, event.WORKER_STOPPING, event.WORKER_KILLING}
 _FIRST = {event.WORKER_STARTING}
 _OVER = {event.WORKER_EXITED, event.WORKER_START_FAILED}
 _PREDECESSORS = {
@@ -24,7 +24,8 @@ _PREDECESSORS = {
     event.WORKER_NOT_READY: _RUNNING,
     event.WORKER_UNHEALTHY: _RUNNING - {event.WORKER_UNHEALTHY},
     event.WORKER_DRAINING: _RUNNING,
-    event.WORKER_STOPPING: _FIRST | _RUNNING | {event.WORKER_DRAINING},
+    event.WORKER_DRAINED: {event.WORKER_DRAINING},
+    event.WORKER_STOPPING: _FIRST | _RUNNING | {event.WORKER_DRAINING, event.WORKER_DRAINED},
     event.WORKER_KILLING: _FIRST | _ENDING | {event.WORKER_STARTED},
     event.WORKER_EXITED: _FIRST | _RUNNING | _ENDING,
     event.WORKER_START_FAILED: _FIRST | _ENDING,
@@ -88,6 +89,13 @@ class Stream:
         require(set(told.extra) <= set(kind.fields), "fields that are not in the catalogue:", told)
         require(told.reason is None or (told.reason.isalnum() and told.reason[0].isupper()), "no CamelCase:", told)
         if told.uid is None or told.key is None:
+            return
+        if told.reason == "Remembered" and told.uid not in self.lives:  # it did its work before
+            digest = self._engine.actual.workers[told.uid].spec.digest
+            generation = told.generation or 0
+            self.lives[told.uid] = Life(
+                told.name or "", told.key, digest, event.WORKER_SUCCEEDED, began=True, generation=generation
+            )
             return
         life = self.lives.get(told.uid)
         require(life is not None, "an event before the start was asked for:", told)

@@ -285,7 +285,7 @@ class World(Stage):
         return {row.uid for row in self.status().workers if row.pid is not None} == set(self.driver.processes)
 
     def _at_rest(self) -> bool:
-        """Each wanted worker serves or has ended for good, and a rollout is done unless a failed worker stopped it."""
+        """Each wanted worker serves or has ended for good, and a rollout is done unless it was stopped."""
         rows = self.status().workers
         ended = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED)
         waiting = {name for name, known in self.engine.actual.sets.items() if _waits(self.engine, known)}
@@ -297,6 +297,7 @@ class World(Stage):
         if _waits(self.engine, known):
             return True
         given_up = known.tally.failed or wanted.policy.rollout.strategy == "on_delete" or wanted.paused
+        given_up = given_up or known.progress.stalled
         return len(known.by_key) == len(wanted.workers) and bool(known.tally.converged or given_up)
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 
+from reconciler.verbs import particulars
 from reconciler.verbs.base import Place, Verb
 from reconciler.verbs.completion import Name
 from reconciler.verbs.getting import phase_of, state_of
+from reconciler.verbs.particulars import section
 from reconciler.verbs.printing import Column, Screen, Sheet, duration, form_option, painted, show_lines, shown
 from reconciler.verbs.reading import event_lines, explained
 
@@ -44,14 +46,18 @@ def _set(told: Mapping[str, Any], here: Screen) -> Iterator[str]:
     status, state = told["status"], state_of(told["status"])
     yield f"Set:         {painted(shown(status['name']), 'bold', here.colours)}"
     yield f"State:       {painted(shown(state.text), state.colour, here.colours)}"
-    counts = ("available", "updated", "failed")
-    yield f"Workers:     {status['replicas']} desired, " + ", ".join(f"{status[name]} {name}" for name in counts)
+    counts = ("active", "completed", "failed") if status["job"] else ("available", "updated", "failed")
+    desired = "desired" if status["schedule"] is None else "runs kept"
+    yield f"Workers:     {status['replicas']} {desired}, " + ", ".join(f"{status[name]} {name}" for name in counts)
     revision = "" if told["revision"] is None else f", revision {told['revision']}"
     yield f"Generation:  {status['generation']} (observed {status['observed_generation']}){revision}"
     if status["file"]:
         yield f"File:        {shown(status['file'])}"
+    yield from particulars.of_set(told, here)
     yield from _deadline(told["deadline"])
     yield from _rejected(status["rejected"], here)
+    yield from particulars.needs(told["depends_on"], here)
+    yield from particulars.sockets(told["sockets"], here)
     if told["spec"] is not None:
         yield from _spec(told["spec"], told["file_spec"] or {}, status["file"], here)
     yield from _conditions(told["conditions"], here)
@@ -61,6 +67,7 @@ def _set(told: Mapping[str, Any], here: Screen) -> Iterator[str]:
 def _worker(told: Mapping[str, Any], here: Screen) -> Iterator[str]:
     now = time.monotonic()
     yield f"Worker:      {painted(shown(told['key']), 'bold', here.colours)}, of the set {shown(told['set'])}"
+    told_of = {health["uid"]: health for health in told["health"]}
     for row in told["workers"]:
         phase = phase_of(row, now)
         life = f", uid {row['uid']}" if row["uid"] else ""
@@ -70,21 +77,20 @@ def _worker(told: Mapping[str, Any], here: Screen) -> Iterator[str]:
         yield f"Restarts:    {row['restarts']}"
         if row.get("says"):
             yield f"Says:        {shown(row['says'])}"
+        health = told_of.get(row["uid"])
+        if health is not None:
+            yield from particulars.of_health(health, now)
     yield from _deadline(told["deadline"])
-    yield from _section("Now", explained(told["explanations"], _narrower(here), now), here)
+    for health in told["health"]:
+        yield from particulars.probes(health["probes"], here, now)
+    yield from particulars.sockets(told["sockets"], here)
+    yield from section("Now", explained(told["explanations"], _narrower(here), now), here)
     yield from _conditions(told["conditions"], here)
     yield from _events("Last exits", told["exits"], here)
     yield from _events("Events", told["events"], here)
 
 
 _KINDS = {"file": _file, "set": _set, "worker": _worker}
-
-
-def _section(title: str, lines: Iterator[str] | Sequence[str], here: Screen) -> Iterator[str]:
-    listed = [f"  {line}" for line in lines]
-    if listed:
-        yield painted(f"{title}:", "bold", here.colours)
-        yield from listed
 
 
 def _narrower(here: Screen) -> Screen:
@@ -99,11 +105,11 @@ def _deadline(deadline: float | None) -> Iterator[str]:
 
 def _rejected(problems: Sequence[str], here: Screen) -> Iterator[str]:
     red = [painted(shown(problem), "red", here.colours) for problem in problems]
-    return _section("Problems of the file", red, here)
+    return section("Problems of the file", red, here)
 
 
 def _events(title: str, told: Sequence[Mapping[str, Any]], here: Screen) -> Iterator[str]:
-    return _section(title, [line for one in told for line in event_lines(one, _narrower(here))], here)
+    return section(title, [line for one in told for line in event_lines(one, _narrower(here))], here)
 
 
 _CONDITIONS = (
@@ -116,7 +122,7 @@ _CONDITIONS = (
 
 
 def _conditions(told: Sequence[Mapping[str, Any]], here: Screen) -> Iterator[str]:
-    return _section("Conditions", Sheet("wide", _CONDITIONS).lines(told, here) if told else [], here)
+    return section("Conditions", Sheet("wide", _CONDITIONS).lines(told, here) if told else [], here)
 
 
 _SPEC = (
@@ -142,7 +148,7 @@ def _spec(spec: Mapping[str, Any], file_spec: Mapping[str, Any], file: str | Non
             in_file = setting in own if said is None else setting in said or _is_secret(setting)
             origin = "file" if in_file else "default"
         rows.append({"setting": setting, "value": "(hidden)" if _is_secret(setting) else _text(value), "from": origin})
-    return _section("Spec", Sheet("wide", _SPEC).lines(rows, here), here)
+    return section("Spec", Sheet("wide", _SPEC).lines(rows, here), here)
 
 
 def _is_secret(setting: str) -> bool:

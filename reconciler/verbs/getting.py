@@ -35,29 +35,70 @@ _COLOURS = {"Failed": "red", "Backoff": "red", "Stopped": "grey", "Succeeded": "
 def phase_of(row: Row, now: float) -> Cell:
     """The phase of a worker with its reason, and how long it waits (`now`: seconds, monotonic)."""
     phase, reason, retry_at = row["phase"], row["reason"], row["retry_at"]
+    if row["waits_for"]:
+        hopeless = " in vain" if row["in_vain"] else ""
+        return Cell(f"{phase} (waits for {', '.join(row['waits_for'])}{hopeless})", "red" if hopeless else "yellow")
     if retry_at is not None:
         text = f"{reason or phase} (next try in {duration(retry_at - now + 0.5)})"
     else:
         text = f"{phase} ({reason})" if reason else phase
-    serves = phase == "Running" and row["ready"]
+    serves = phase == "Running" and (row["ready"] or row["job"])
     return Cell(text, "green" if serves else _COLOURS.get(phase, "yellow"))
 
 
-def state_of(row: Row) -> Cell:
-    """How a set does, in words: what is wrong with it, and in what it is run otherwise than its file says."""
+def state_of(row: Row, wall: float | None = None) -> Cell:
+    """How a set does, in words: what is wrong with it, what it waits for, and in what it is run otherwise than its file
+    says. `wall` is the time (Unix time, by default now).
+    """
+    schedule, drift = row["schedule"], list(row["drift"])
+    waits = f"waits for {', '.join(row['waits_for'])}" if row["waits_for"] else ""
     wrong = [f"rejected: {row['rejected'][0]}"] if row["rejected"] else []
     wrong += ["stalled"] if row["stalled"] else []
-    wrong += [f"{row['failed']} failed"] if row["failed"] else []
+    wrong += [f"{row['failed']} failed"] if row["failed"] and schedule is None else []
+    wrong += [problem.partition(";")[0] for problem in row["unbound"]]
+    wrong += [f"{waits} in vain"] if row["in_vain"] and not row["converged"] else []
     if wrong:
-        return Cell("; ".join([*wrong, *row["drift"]]), "red")
-    if row["drift"]:
-        return Cell("; ".join(row["drift"]), "yellow")
-    return Cell("ok", "green") if row["converged"] else Cell("progressing", "yellow")
+        return Cell("; ".join([*wrong, *drift]), "red")
+    if row["suspended"]:
+        return Cell("; ".join(["suspended", *drift]), "grey")
+    if schedule is not None:
+        return _of_schedule(row, schedule, time.time() if wall is None else wall)
+    if waits or drift:
+        return Cell("; ".join([*filter(None, [waits]), *drift]), "red" if row["undone"] else "yellow")
+    if row["job"]:
+        return _of_job(row)
+    kept = f" ({row['kept']} kept by the partition)" if row["kept"] else ""
+    return Cell(f"ok{kept}", "green") if row["converged"] else Cell(f"progressing{kept}", "yellow")
+
+
+def _of_job(row: Row) -> Cell:
+    """How far the workers of a job are."""
+    if row["converged"]:
+        return Cell("completed" if row["replicas"] else "ok", "green")
+    count = f"{row['completed']} of {row['replicas']} completed"
+    return Cell(f"running, {count}", "green") if row["active"] else Cell(count, "yellow")
+
+
+def _of_schedule(row: Row, schedule: Row, wall: float) -> Cell:
+    """When a scheduled job runs, and how it did the last time."""
+    failed = schedule["last_phase"] == "Failed"
+    told = [f"{row['active']} running"] if row["active"] else ["last run failed"] if failed else []
+    told += [f"waits for {', '.join(row['waits_for'])}"] if row["waits_for"] and not row["converged"] else []
+    told += ["a run is due"] if schedule["due"] is not None else []
+    told += [f"next run in {duration(schedule['next'] - wall + 0.5)}"] if schedule["next"] is not None else []
+    colour = "red" if failed and not row["active"] else "yellow" if row["drift"] else "green"
+    return Cell("; ".join([*told, *row["drift"]]), colour)
+
+
+def _ran(row: Row, which: str, sign: int) -> str:
+    """How long ago the last run of a schedule began, or how long it takes until the next one."""
+    when = None if row["schedule"] is None else row["schedule"][which]
+    return _known(when, lambda at: duration(sign * (at - time.time()) + 0.5))
 
 
 WORKERS = (
     Column("KEY", lambda row: row["key"]),
-    Column("READY", lambda row: "yes" if row["ready"] else "no"),
+    Column("READY", lambda row: "yes" if row["ready"] else "-" if row["job"] else "no"),
     Column("PHASE", lambda row: phase_of(row, time.monotonic())),
     Column("RESTARTS", lambda row: str(row["restarts"])),
     Column("AGE", lambda row: _known(row["age_s"], duration)),
@@ -72,11 +113,15 @@ WORKERS = (
 
 SETS = (
     Column("NAME", lambda row: row["name"]),
-    Column("DESIRED", lambda row: str(row["replicas"])),
-    Column("READY", lambda row: str(row["available"])),
-    Column("UPDATED", lambda row: str(row["updated"])),
-    Column("AVAILABLE", lambda row: str(row["available"])),
+    Column("DESIRED", lambda row: "-" if row["schedule"] is not None else str(row["replicas"])),
+    Column("READY", lambda row: "-" if row["job"] else str(row["available"])),
+    Column("UPDATED", lambda row: "-" if row["schedule"] is not None else str(row["updated"])),
+    Column("AVAILABLE", lambda row: "-" if row["job"] else str(row["available"])),
     Column("STATE", state_of),
+    Column("COMPLETED", lambda row: str(row["completed"]) if row["job"] else "-", wide=True),
+    Column("SCHEDULE", lambda row: _known(row["schedule"], _rule), wide=True),
+    Column("LAST", lambda row: _ran(row, "last", -1), wide=True),
+    Column("NEXT", lambda row: _ran(row, "next", 1), wide=True),
     Column("GENERATION", lambda row: str(row["generation"]), wide=True),
     Column("OBSERVED", lambda row: str(row["observed_generation"]), wide=True),
     Column("FILE", lambda row: _known(row["file"]), wide=True),
@@ -167,10 +212,11 @@ class SetList:
 
 
 _GONE: dict[str, Any] = dict.fromkeys(("name", "uid", "pid", "reason", "generation", "since", "started_at", "retry_at"))
-_GONE |= {"ready": False, "up_to_date": False, "restarts": 0}
+_GONE |= {"ready": False, "up_to_date": False, "restarts": 0, "job": False, "waits_for": [], "in_vain": False}
 _GONE_SET: dict[str, Any] = dict.fromkeys(("replicas", "available", "updated", "failed", "generation"), 0)
 _GONE_SET |= {"observed_generation": 0, "stalled": False, "converged": False, "paused": False, "file": None}
-_GONE_SET |= {"drift": ["gone"], "rejected": []}
+_GONE_SET |= {"drift": ["gone"], "rejected": [], "unbound": [], "waits_for": [], "schedule": None, "completed": 0}
+_GONE_SET |= {"active": 0, "kept": 0, "job": False, "suspended": False, "in_vain": False, "undone": False}
 
 
 def _follow_on_terminal(view: WorkerList | SetList, form: str, changes: Iterator[Row | None]) -> None:
@@ -210,6 +256,10 @@ def _print(form: str, sheet: Sheet, view: WorkerList | SetList, rows: Sequence[R
                 click.echo(row[view.identity])
             else:
                 click.echo(f"---\n{as_yaml(dict(row))}" if form == "yaml" else json.dumps(row), nl=form == "json")
+
+
+def _rule(schedule: Row) -> str:
+    return f"{schedule['expression']} ({schedule['time_zone']})"
 
 
 def _known(value: Any, as_text: Callable[[Any], str] = str) -> str:

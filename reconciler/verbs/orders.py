@@ -13,15 +13,21 @@ import click
 from reconciler.client import Client, NoAnswer, NoController
 from reconciler.verbs.base import Failure, Place, Verb
 from reconciler.verbs.completion import Name
+from reconciler.verbs.durations import ago
 from reconciler.verbs.live import PAUSE
 from reconciler.verbs.printing import shown
-from reconciler.verbs.waiting import settle, wait_options
+from reconciler.verbs.waiting import Patience, settle, until_over, wait_options
 
 _SAID: Mapping[str, str] = {
     "stop": "will be kept down",
     "start": "will be run",
     "restart": "will be restarted",
     "reset": "will be tried now",
+}
+
+_SCHEDULE_SAID: Mapping[str, str] = {
+    "stop": "rests; its schedule starts nothing until `start`",
+    "start": "goes by its schedule",
 }
 
 _AS_IT_IS: Mapping[str, Mapping[str, str]] = {
@@ -51,8 +57,11 @@ def scale(  # noqa: PLR0913  one parameter for each option
     with place.client() as client:
         sizes: dict[str, int] = {}
         for pattern, count in asked:
-            found = [row["name"] for row in client.stream("sets", names=[pattern])]
-            sizes |= dict.fromkeys(found or [pattern], count)
+            rows = list(client.stream("sets", names=[pattern]))
+            for row in rows if write else ():
+                if row["schedule"] is not None:
+                    raise Failure(f"{row['name']} has a schedule, and each run is one worker", "nothing was changed")
+            sizes |= dict.fromkeys([row["name"] for row in rows] or [pattern], count)
         written = _written(client, place, sizes) if write else ()
         for name, count in sizes.items():
             if name not in written:
@@ -139,22 +148,36 @@ def warn(done: Mapping[str, Any]) -> None:
 
 def _change(place: Place, verb: str, names: tuple[str, ...], timeout: float | None, *, wait: bool, **args: Any) -> None:
     """Give an order, and wait for its outcome where that is wished for."""
+    began = ago(0.0)
     with place.client() as client:
-        _order(client, verb, names, _SAID[verb], **args)
-        if wait:
-            settle(client, sorted({row["set"] for row in client.stream("get", names=names)}), timeout)
+        runs = _order(client, verb, names, _SAID[verb], **args)
+        if not wait:
+            return
+        patience = Patience.of(timeout)
+        others = {row["set"] for row in client.stream("get", names=names)} - {run["run_of"] for run in runs.values()}
+        settle(client, sorted(others), timeout)
+        for key, run in runs.items():
+            until_over(client, key, patience, began if run["begun"] else None)
 
 
-def _order(client: Client, verb: str, names: tuple[str, ...], said: str, **args: Any) -> None:
-    """Give an order to workers, and say what is done with each of them."""
+def _order(client: Client, verb: str, names: tuple[str, ...], said: str, **args: Any) -> dict[str, Mapping[str, Any]]:
+    """Give an order to workers, and say what is done with each of them; the runs of schedules that were begun."""
+    runs: dict[str, Mapping[str, Any]] = {}
     as_it_is, phases = _AS_IT_IS.get(verb, {}), {}
     if as_it_is:
         rows = client.stream("get", names=names)
         phases = {worker["key"]: worker["phase"] for row in rows for worker in row["workers"]}
     for item in client.stream(verb, names=names, **args):
-        if "key" in item:
+        if "run_of" in item:
+            runs[item["key"]] = item
+            does = "runs now, whatever the schedule says" if item["begun"] else "was begun in this very second"
+            click.echo(f"{shown(item['key'])} {does}")
+        elif "key" in item:
             click.echo(f"{shown(item['key'])} {as_it_is.get(phases.get(item['key'], ''), said)}")
+        elif "schedule" in item:
+            click.echo(f"{shown(item['schedule'])} {_SCHEDULE_SAID[verb]}")
         warn(item)
+    return runs
 
 
 def _size(text: str, replicas: int | None) -> tuple[str, int]:

@@ -30,6 +30,8 @@ from reconciler.verbs.printing import (
 NOT_READY, NO_CONTROLLER = 3, 4
 """Exit codes of `status`, as the LSB has them for scripts of services."""
 
+NO_WORKERS = ("there are no workers now; `reconciler describe` shows when there will be",)
+
 _LEVELS = {"error": "red", "warning": "yellow", "debug": "grey"}
 _SAID = frozenset({"serial", "timestamp", "level", "event", "key", "name", "index", "uid", "generation", "reason"})
 _MONTH, _SECOND = 5, 19  # where they stand in an ISO timestamp
@@ -58,7 +60,8 @@ def explain(place: Place, names: Sequence[str], form: str) -> None:
     """Say what would be done now with these workers, and by which rule."""
     with place.client() as client:
         told = list(client.stream("explain", names=names))
-    show_lines(form, lambda here: explained(told, here, time.monotonic()), told, [one["key"] for one in told])
+    lines = NO_WORKERS if not told else None
+    show_lines(form, lambda here: lines or explained(told, here, time.monotonic()), told, [one["key"] for one in told])
 
 
 def explained(told: Sequence[Mapping[str, Any]], here: Screen, now: float) -> Iterator[str]:

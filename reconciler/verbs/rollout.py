@@ -39,8 +39,20 @@ def rollout() -> None:
 def status(place: Place, name: str, timeout: float | None) -> None:
     """Wait until all workers run what is wanted, and show how far it is; exit 1 where the rollout stalled or failed."""
     with place.client() as client:
-        done = settle(client, [name], timeout, lines=True)
-    click.echo(f"{shown(name)} is rolled out" if done else f"{shown(name)} is rolled out as its workers end")
+        for row in settle(client, [name], timeout, lines=True, strict=True):
+            click.echo(f"{shown(row['name'])} {_outcome(row)}")
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    """How a rollout ended well."""
+    if row["schedule"] is not None:
+        return "is rolled out; its next run is from the new spec"
+    if row["job"]:
+        return "has completed"
+    if not row["converged"]:
+        return "is rolled out as its workers end"
+    kept = row["kept"]
+    return f"is rolled out but for {kept} that its partition keeps as they were" if kept else "is rolled out"
 
 
 @rollout.command(cls=Verb)

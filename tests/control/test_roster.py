@@ -8,6 +8,7 @@ import pytest
 from core.scene import Scene, web
 
 from reconciler.control.roster import MOST_GONE, Roster
+from reconciler.core.spec import Dependency, SetSpec
 
 
 def shown(items):
@@ -76,3 +77,22 @@ def test_a_follower_knows_what_a_newcomer_is_told(seed):
             version = roster.version
             known = {key: phases for key, phases in known.items() if phases}
             assert known == {k: v for k, v in shown(roster.items(roster.names())).items() if v}
+
+
+def test_waiting_is_a_change():
+    """A worker without a process is told anew when what its set waits for is another."""
+    needing = attrs.evolve(web(), depends_on=(Dependency(set="db"),))
+    db = SetSpec(name="db", command=("db",), min_ready=5.0)
+    scene, roster = Scene(needing, db), Roster()
+
+    def row():
+        roster.look(scene.engine.view())
+        (item,) = (item for item in map(json.loads, roster.items(roster.names())) if item["key"] == "web-0")
+        return item["workers"][0]["waits_for"], item["workers"][0]["in_vain"]
+
+    assert row() == (["db"], False)
+    version = roster.version
+    scene.want(needing, attrs.evolve(db, replicas=0))
+    scene.advance(1.0)
+    assert row() == (["db"], True)
+    assert ("web", "web-0") in roster.since(version)

@@ -245,3 +245,13 @@ def test_one_bad_worker_never_delays_another():
     assert scene.asked() == ["start web-0"]
     scene.edit(replicas=4)
     assert scene.asked() == ["start web-3"]
+
+
+def test_an_address_in_use_is_tried_again():
+    """A socket that cannot be had ends no worker for good, and is tried again every five seconds at the latest."""
+    scene = Scene(web(restart=restart("never", limit=(1, 100.0), initial=30.0)))
+    scene.driver.on_start = lambda process: scene.driver.fail(process.uid, "socket", 98, "in use")
+    scene.edit(command=("v2",))
+    scene.advance(60.0)
+    assert scene.told().count("worker.start_failed") > 10
+    assert scene.phases() == ["web-0 Backoff"]

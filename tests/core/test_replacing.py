@@ -4,7 +4,8 @@ import pytest
 from core.scene import Scene, restart, rolling, web
 
 from reconciler.core.observation import NotReady
-from reconciler.core.spec import Budget, Rollout
+from reconciler.core.observation import Ready as Told
+from reconciler.core.spec import Budget, Ready, Rollout
 
 SLOW = {"min_ready": 1.0}
 
@@ -115,18 +116,54 @@ def test_on_delete_waits_for_the_worker():
 
 
 def test_broken_outdated_workers_cost_no_budget():
-    """What does not serve anyway is replaced at once, all of it, whatever the budget; what serves stays."""
-    scene = Scene(web(replicas=4))
-    sick = [scene.driver.of(key)[0].uid for key in ("web-0", "web-1")]
-    for uid in sick:
-        scene.driver.tell(NotReady(uid, "ProbeFailed"))
-    scene.end("web-2", 1)
-    scene.end("web-2", 1)
-    scene.edit(min_ready=1.0)
+    """What ended, or never served, is replaced at once, all of it, whatever the budget; what serves stays."""
+    scene = Scene(web(replicas=4, ready=Ready(notify=True, timeout=0.0), restart=restart(initial=50.0)))
+    for key in ("web-2", "web-3"):
+        scene.driver.tell(Told(scene.driver.of(key)[0].uid))
+    scene.turn()
+    for _ in range(2):
+        scene.end("web-2", 1)
     scene.asked()
     scene.edit(command=("v2",))
     assert scene.asked() == ["stop web-1", "stop web-0", "start web-2", "start web-0", "start web-1"]
     assert scene.alive()["web-3"] == "v1"
+
+
+def test_who_is_out_of_breath_is_not_broken():
+    """A version that never becomes ready replaces no more than may be unavailable, though all others lose their
+    readiness for a while; when it serves after all, they go first.
+    """
+    scene = Scene(web(replicas=4))
+    scene.edit(command=("v2",), ready=Ready(notify=True, timeout=0.0), rollout=rolling(progress_deadline=30.0))
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1", "web-2": "v1", "web-3": "v2"}
+    breathless = [scene.driver.of(f"web-{index}")[0].uid for index in range(3)]
+    for uid in breathless:
+        scene.driver.tell(NotReady(uid, "ProbeFailed"))
+    scene.advance(100.0)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1", "web-2": "v1", "web-3": "v2"}
+    for uid in breathless[:2]:
+        scene.driver.tell(Told(uid))
+    scene.advance(1.0)
+    scene.driver.tell(Told(scene.driver.of("web-3")[0].uid))
+    scene.turn()
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1", "web-2": "v2", "web-3": "v2"}
+
+
+@pytest.mark.parametrize("surge", [0, 1])
+def test_who_ends_while_a_rollout_stands_still_comes_back_as_it_was(surge):
+    """Workers of the old version that crash after a stall are not replaced by the version that stalled."""
+    budget = rolling(max_surge=surge, max_unavailable=1 - surge, progress_deadline=30.0)
+    scene = Scene(web(replicas=3, rollout=budget, restart=restart(initial=0.0)))
+    scene.edit(command=("bad",), ready=Ready(notify=True, timeout=0.0))
+    scene.advance(40.0)
+    for key in ("web-0", "web-1", "web-0"):
+        scene.driver.exit(scene.driver.of(key)[0].uid, 1)
+        scene.advance(1.0)
+    assert scene.alive()["web-0"] == scene.alive()["web-1"] == "v1"
+    assert scene.status().sets[0].available == 2 + surge
+    scene.edit(command=("v3",), ready=Ready())
+    scene.advance(1.0)
+    assert set(scene.alive().values()) == {"v3"}
 
 
 def test_a_bad_version_can_always_be_left():

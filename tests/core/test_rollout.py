@@ -10,7 +10,18 @@ RULES = rolling(progress_deadline=10.0)
 
 def tally(replicas=3, **counts):
     """So many workers; what is not said is 0."""
-    names = ("available", "updated", "outdated", "surging", "surplus", "settled", "failed", "completed", "started")
+    names = (
+        "available",
+        "updated",
+        "outdated",
+        "surging",
+        "surplus",
+        "settled",
+        "failed",
+        "completed",
+        "started",
+        "breathless",
+    )
     return Tally(replicas, **{**dict.fromkeys(names, 0), **counts})
 
 

@@ -146,7 +146,12 @@ def test_the_end_of_the_controller_ends_what_follows_it(tmp_path):
 
 
 WORKER = {"phase": "Running", "reason": None, "retry_at": None, "ready": True}
-SET = {"rejected": [], "stalled": False, "failed": 0, "drift": [], "converged": True}
+WORKER |= {"job": False, "waits_for": [], "in_vain": False}
+SET = {"rejected": [], "stalled": False, "failed": 0, "drift": [], "converged": True, "suspended": False, "kept": 0}
+SET |= {"unbound": [], "waits_for": [], "in_vain": False, "schedule": None, "job": False, "undone": False}
+JOB = {"job": True, "replicas": 3, "completed": 0, "active": 0}
+PLAN = {"expression": "0 3 * * *", "time_zone": "UTC", "last": 100.0, "last_phase": "Succeeded", "next": 800.0}
+PLAN |= {"due": None}
 
 
 @pytest.mark.parametrize(
@@ -162,6 +167,13 @@ SET = {"rejected": [], "stalled": False, "failed": 0, "drift": [], "converged": 
             "red",
         ),
         ({"phase": "Backoff", "reason": "StartError", "retry_at": 99.0}, "StartError (next try in 0s)", "red"),
+        ({"ready": False, "job": True}, "Running", "green"),
+        (
+            {"phase": "Pending", "reason": "WaitsForDependency", "ready": False, "waits_for": ["db", "cache"]},
+            "Pending (waits for db, cache)",
+            "yellow",
+        ),
+        ({"phase": "Pending", "waits_for": ["db"], "in_vain": True}, "Pending (waits for db in vain)", "red"),
     ],
 )
 def test_a_phase_has_its_reason(changed, text, colour):
@@ -181,8 +193,26 @@ def test_a_phase_has_its_reason(changed, text, colour):
             "red",
         ),
         ({"rejected": ["no command @ web.toml", "more"]}, "rejected: no command @ web.toml", "red"),
+        (
+            {"unbound": ["cannot listen on '80': Address already in use; stop who"]},
+            "cannot listen on '80': Address already in use",
+            "red",
+        ),
+        ({"converged": False, "waits_for": ["db"]}, "waits for db", "yellow"),
+        ({"converged": False, "waits_for": ["db"], "in_vain": True}, "waits for db in vain", "red"),
+        ({"suspended": True}, "suspended", "grey"),
+        ({"kept": 2}, "ok (2 kept by the partition)", "green"),
+        ({"undone": True, "drift": ["rolled back"]}, "rolled back", "red"),
+        ({**JOB, "completed": 3}, "completed", "green"),
+        ({**JOB, "completed": 1, "active": 2, "converged": False}, "running, 1 of 3 completed", "green"),
+        ({**JOB, "converged": False}, "0 of 3 completed", "yellow"),
+        ({**JOB, "schedule": PLAN}, "next run in 10m", "green"),
+        ({**JOB, "schedule": PLAN, "active": 1, "converged": False}, "1 running; next run in 10m", "green"),
+        ({**JOB, "schedule": {**PLAN, "last_phase": "Failed"}, "failed": 1}, "last run failed; next run in 10m", "red"),
+        ({**JOB, "schedule": {**PLAN, "due": 150.0}}, "a run is due; next run in 10m", "green"),
+        ({**JOB, "schedule": {**PLAN, "next": None}, "drift": ["stopped"]}, "stopped", "yellow"),
     ],
 )
 def test_the_state_of_a_set(changed, text, colour):
-    """What is wrong with a set comes first, and drift after it."""
-    assert state_of({**SET, **changed}) == (text, colour)
+    """What is wrong with a set comes first, and drift after it; of jobs it is said how far they are."""
+    assert state_of({**SET, **changed}, 200.0) == (text, colour)

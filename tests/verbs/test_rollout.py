@@ -68,3 +68,45 @@ def test_history_and_undo(fleet):
     assert [row["current"] for row in history] == [True, False]
     assert fleet.ask("rollout", "undo", "web", "--to-revision", 2) == ["web rolled back to revision 2"]
     assert "no such earlier revision" in fleet.told("rollout", "undo", "web", "--to-revision", 9)
+
+
+def test_a_partition(fleet):
+    """A rollout with a partition is done when that is reached, and says how many workers are kept as they were."""
+    edit(fleet, "sleep", "2000", replicas=2, rollout={"partition": 1})
+    lines = fleet.ask("rollout", "status", "web")
+    assert lines[-2:] == [
+        "web 1/1  updated, 2 available",
+        "web is rolled out but for 1 that its partition keeps as they were",
+    ]
+    described = "\n".join(fleet.ask("describe", "web"))
+    assert "Partition:   1 of the workers keep what they have; 1 do now" in described
+    assert "1 of 2 run the wanted spec; the rollout's partition keeps 1 as they were" in described
+    assert fleet.ask("get", "--sets", "web")[1].split(maxsplit=5)[3:] == ["1", "2", "ok (1 kept by the partition)"]
+    assert fleet.ask("explain", "web-0")[0].endswith("by the rule Partition")
+
+
+def test_a_rollout_that_undid_itself(fleet):
+    """A rollout that went back by itself is a failure with the reason; the revision that runs now is known."""
+    rules = {"auto_rollback": True, "progress_deadline": "100ms"}
+    edit(fleet, *sh("exit 3"), replicas=2, rollout=rules)
+    assert "web went back by itself to what last ran everywhere: its" in fleet.told("rollout", "status", "web")
+    history = json.loads("\n".join(fleet.ask("rollout", "history", "web", "-o", "json")))
+    assert [row["current"] for row in history] == [True, False]
+    assert "no such earlier revision" in fleet.told("rollout", "undo", "web")
+    described = fleet.ask("describe", "web")
+    assert described[3].endswith("revision 1")
+    assert any(line.split()[:3] == ["Progressing", "no", "RolledBack"] for line in described)
+    fleet.ask("scale", "web=3", "--wait")
+    assert "went back by itself" in fleet.told("rollout", "undo", "web", "--to-revision", 2, "--wait")
+
+
+def test_apply_waits_for_the_way_back(fleet):
+    """`apply --wait` fails with the reason when the rollout went back by itself, and not for an earlier one."""
+    bad = (
+        'command = ["sh", "-c", "exit 3"]\nreplicas = 2\n[rollout]\nauto_rollback = true\nprogress_deadline = "100ms"\n'
+    )
+    assert "went back by itself" in fleet.told("apply", "-", "--name", "web", "--wait", text=bad)
+    assert fleet.ask("restart", "web", "--wait") == [f"web-{n} will be restarted" for n in range(2)]
+    good = bad.replace("exit 3", "exec sleep 3000").replace("100ms", "60s")
+    assert fleet.ask("apply", "-", "--name", "web", "--wait", text=good) == ["web changed"]
+    assert "web is rolled out" in fleet.ask("rollout", "status", "web")
