@@ -71,7 +71,7 @@ class ActualSet:
         self.dirty: set[Any] = set()
         self.queue: list[Any] = []
         self.progress = Progress(1, now)
-        self.held = _held(wanted)
+        self.held = held_keys(wanted)
         self.good: SetSpec | None = None
         self.reached: frozenset[Condition] = frozenset()
         self.lost: frozenset[Condition] = frozenset()
@@ -143,7 +143,7 @@ class ActualSet:
         self.generation += not same  # another run of a schedule is no other spec
         unfinished = self.progress.announced and not self.progress.done
         self.progress = Progress(self.generation, now, announced=unfinished)
-        self.held = _held(wanted)
+        self.held = held_keys(wanted)
         self.dirty.update(wanted.workers, self.by_key)
         for key in self.dirty:
             self.count(key)
@@ -238,7 +238,7 @@ class ActualSet:
         return frozenset(reached)
 
 
-def _held(wanted: WorkerSet) -> frozenset[Any]:
+def held_keys(wanted: WorkerSet) -> frozenset[Any]:
     """The keys that keep what they have: the first ones, as many as the partition says."""
     partition = wanted.policy.rollout.partition
     if not partition.amount:

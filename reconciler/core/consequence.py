@@ -3,16 +3,17 @@
 Rule: the same data as a verb makes, so that it is shown, saved and taken back in the same way.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
 from reconciler.core.actual_set import ActualSet
-from reconciler.core.override import Override, RolledBack
+from reconciler.core.needs import unmet_names
+from reconciler.core.override import Override, RolledBack, apply
 from reconciler.core.spec import SetSpec, WorkerSet
 
 
-def rollback(known: ActualSet, sourced: Mapping[str, WorkerSet], overrides: Iterable[Override]) -> RolledBack | None:
+def rollback(known: ActualSet, sourced: Mapping[str, WorkerSet], overrides: Sequence[Override]) -> RolledBack | None:
     """Where a stalled rollout is to be undone: the way back to what last ran everywhere, if there is one."""
     name, wanted = known.wanted.name, known.wanted
     over = sourced[name].template if name in sourced else None
@@ -22,7 +23,14 @@ def rollback(known: ActualSet, sourced: Mapping[str, WorkerSet], overrides: Iter
         return None
     if wanted.template is None or _essence(known.good) == _essence(wanted.template):
         return None
-    return RolledBack(name, None, known.good, over)
+    back = RolledBack(name, None, known.good, over)
+    return None if unmet(name, sourced, (*overrides, back)) else back
+
+
+def unmet(name: str, sourced: Mapping[str, WorkerSet], overrides: Iterable[Override]) -> str | None:
+    """What a set would lack with these overrides: it needs what is not there, or itself in the end."""
+    needs = {other: wanted.policy.needed for other, wanted in apply(sourced, overrides).items()}
+    return unmet_names(needs).get(name)
 
 
 def _essence(spec: SetSpec) -> SetSpec:

@@ -34,17 +34,20 @@ def unmet(sets: Mapping[str, ActualSet], known: ActualSet) -> Iterator[tuple[str
             yield need.set, awaited
 
 
-def rests(sets: Mapping[str, ActualSet], known: ActualSet, seen: frozenset[str] = frozenset()) -> bool:
-    """Whether nothing more will be done of a set of itself, be it because it waits for what will not come. Those that
-    were `seen` are looked at already.
+def rests(sets: Mapping[str, ActualSet], known: ActualSet, found: dict[str, bool] | None = None) -> bool:
+    """Whether nothing more will be done of a set of itself, be it because it waits for what will not come. What was
+    `found` of others is not looked up again; a circle rests.
     """
-    if known.has_settled:
-        return True
-    awaited = [name for name, _ in unmet(sets, known)]
-    if not awaited or any(one.live and not one.ready for workers in known.by_key.values() for one in workers):
-        return False
-    deeper = seen | {known.wanted.name}
-    return all(name in deeper or name not in sets or rests(sets, sets[name], deeper) for name in awaited)
+    name, found = known.wanted.name, {} if found is None else found
+    if name not in found:
+        found[name] = True  # as long as it is looked at
+        awaited = [] if known.has_settled else [other for other, _ in unmet(sets, known)]
+        busy = any(one.live and not one.ready for workers in known.by_key.values() for one in workers)
+        waits = bool(awaited) and not busy
+        found[name] = known.has_settled or (
+            waits and all(other not in sets or rests(sets, sets[other], found) for other in awaited)
+        )
+    return found[name]
 
 
 def restarts_with(other: ActualSet, name: str, needed: ActualSet, gained: frozenset[Condition]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from reconciler.core.actual_set import held_keys
 from reconciler.core.spec import Budget, Command, SetSpec, WorkerSet, WorkerSpec
 from reconciler.sources.dumping import dump, plain
 from reconciler.sources.refusal import below
@@ -71,12 +72,19 @@ class SetChange:
 
     @property
     def replaces(self) -> int:
-        """How many workers that stay get a new process; none while the rollout is paused or waits for them to end."""
-        if self.after is None or self.after.paused or self.after.policy.rollout.strategy == "on_delete":
+        """How many workers that stay get a new process at most; none while the rollout is paused or waits for them to
+        end, and none of those that the partition keeps as they are.
+        """
+        if self.before is None or self.after is None or self.after.paused:
             return 0
-        old, new = _workers(self.before), self.after.workers
+        if self.after.policy.rollout.strategy == "on_delete":
+            return 0
+        old, kept, was_kept = self.before.workers, held_keys(self.after), held_keys(self.before)
         rewatched = _watched(self.before) != _watched(self.after)  # no content is known here
-        return sum(key in old and (rewatched or old[key].digest != spec.digest) for key, spec in new.items())
+        return sum(
+            key in old and key not in kept and (rewatched or key in was_kept or old[key].digest != spec.digest)
+            for key, spec in self.after.workers.items()
+        )
 
 
 def compare(before: Mapping[str, WorkerSet], after: Mapping[str, WorkerSet]) -> tuple[SetChange, ...]:

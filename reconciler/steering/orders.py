@@ -10,6 +10,7 @@ from typing import Any
 
 from reconciler.control.connection import Answer
 from reconciler.control.wire import Refusal
+from reconciler.core.consequence import unmet
 from reconciler.core.override import Override, Paused, RestartAsked, RolledBack, Scale, StayDown, added, without
 from reconciler.core.spec import MOST_REPLICAS, SetSpec
 from reconciler.sources import writing
@@ -140,6 +141,8 @@ def undo(desk: Desk, args: Mapping[str, Any]) -> Mapping[str, Any]:
         raise Refusal("NotFound", f"{name!r} has no such earlier revision", "`rollout history` shows those there are")
     if number != known[-1]:
         overrides = added(overrides, RolledBack(name, number, found[1], template))
+        if lacks := unmet(name, desk.engine.sourced, overrides):
+            raise Refusal("Conflict", f"revision {number} of {name!r} cannot run: {lacks}", "choose another revision")
     return {**_done(desk.lay(overrides, "Undo", [name]), set=name), "revision": number}
 
 

@@ -2,8 +2,10 @@
 
 import attrs
 from core.scene import Scene, rolling, web
+from core.test_dependencies import named
 
 from reconciler.core.explain import explain
+from reconciler.core.override import RestartAsked
 from reconciler.core.spec import Budget
 from reconciler.core.spec import Ready as Readiness
 
@@ -66,3 +68,38 @@ def test_nothing_to_go_back_to():
     scene.advance(60.0)
     assert "rollout.undone" not in scene.told()
     assert "rollout.stalled" in scene.told()
+
+
+def test_a_canary_is_nothing_to_go_back_to():
+    """What ran on some workers only is no place for an automatic way back; what last ran everywhere is."""
+    rollout = attrs.evolve(rolling(max_surge=1, max_unavailable=0, progress_deadline=30.0), auto_rollback=True)
+    scene = Scene(web(replicas=3, rollout=rollout))
+    scene.edit(command=("v2",), rollout=attrs.evolve(rollout, partition=Budget(2)))
+    assert scene.status().converged
+    scene.edit(command=("bad",), rollout=rollout, ready=Readiness(notify=True, timeout=0.0))
+    scene.advance(40.0)
+    assert set(scene.alive().values()) == {"v1"}
+
+
+def test_a_restart_of_one_that_is_kept():
+    """A worker below the partition is restarted where that is asked, from the spec that it has."""
+    scene = Scene(web(replicas=2, rollout=rolling_with(1)))
+    scene.edit(command=("v2",))
+    first = scene.driver.of("web-0")[0].uid
+    scene.engine.override((RestartAsked("web", 1),), 0.0)
+    scene.advance(1.0)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v2"}
+    assert scene.driver.of("web-0")[0].uid != first
+    assert scene.status().converged
+
+
+def test_no_way_back_into_a_circle():
+    """What last ran everywhere is not gone back to where it would need what needs it."""
+    rollout = attrs.evolve(rolling(progress_deadline=30.0), auto_rollback=True)
+    scene = Scene(named("a", "b", rollout=rollout), named("b"))
+    scene.want(named("a", rollout=rollout), named("b"))
+    scene.want(named("a", rollout=rollout, ready=Readiness(notify=True, timeout=0.0)), named("b", "a"))
+    scene.engine.actual.sets["a"].good = named("a", "b", rollout=rollout)
+    scene.advance(60.0)
+    assert "rollout.stalled" in scene.told()
+    assert "rollout.undone" not in scene.told()

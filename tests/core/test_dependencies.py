@@ -1,6 +1,7 @@
 """Sets that need others."""
 
 import attrs
+import pytest
 from core.scene import Scene, restart
 
 from reconciler.core.conditions import of_set
@@ -152,3 +153,57 @@ def test_a_job_that_was_done_is_remembered():
 def test_nothing_is_remembered_of_services():
     """What is no job leaves nothing behind."""
     assert Scene(named("web")).engine.memory == Memory()
+
+
+@pytest.mark.parametrize("meanwhile", [{"suspend": True}, {"replicas": 0}])
+def test_a_job_that_rests_is_not_done_again(meanwhile):
+    """A job that was done stays so over a suspension and a scale to none."""
+    job = named("migrate", kind="job")
+    scene = Scene(job)
+    scene.end("migrate-0", 0)
+    scene.want(attrs.evolve(job, **meanwhile))
+    scene.want(job)
+    assert (scene.alive(), scene.phases()) == ({}, ["migrate-0 Succeeded"])
+
+
+def test_a_job_that_is_gone_is_forgotten():
+    """A job that was deleted runs again when it comes back; one that is only not read yet does not."""
+    job = named("migrate", kind="job")
+    first = Scene(job)
+    first.end("migrate-0", 0)
+    second = Scene()
+    second.engine.recall(first.engine.memory)
+    second.want(named("web"))  # the file of the job is bad
+    assert second.engine.memory == first.engine.memory
+    first.want()
+    first.want(job)
+    assert sorted(first.alive()) == ["migrate-0"]
+
+
+def test_a_job_gives_up():
+    """A job that fails again and again is not tried more than seven times."""
+    scene = Scene(named("migrate", kind="job", restart=restart(initial=0.0)))
+    for _ in range(7):
+        scene.end("migrate-0", 1)
+    assert scene.phases() == ["migrate-0 Failed"]
+
+
+def test_a_job_becomes_a_service():
+    """A job that runs is ready when it is said to be a service, and a service that is said to be a job is not."""
+    scene = Scene(named("it", kind="job"))
+    assert [row.ready for row in scene.status().workers] == [False]
+    scene.want(named("it"))
+    assert [row.ready for row in scene.status().workers] == [True]
+    scene.want(named("it", kind="job"))
+    assert [row.ready for row in scene.status().workers] == [False]
+    assert scene.asked() == ["start it-0"]
+
+
+def test_a_circle_of_needs_can_be_looked_at():
+    """Sets that need each other, as an override may make them, wait for each other, and that is said."""
+    scene = Scene(named("a", "b"), named("b", "a"))
+    assert scene.engine.settled
+    assert not scene.status().converged
+    scene.engine.stop(0.0)
+    scene.turn()
+    assert scene.engine.stopped

@@ -250,3 +250,24 @@ def test_a_version_that_crashes_takes_only_the_budget_away():
     scene.advance(120.0)
     assert list(scene.alive().values()).count("v1") == 3
     assert scene.status().sets[0].available == 3
+
+
+def test_heartbeats_leave_nothing_behind():
+    """However often a worker is heard of, what must be looked at later does not grow."""
+    scene = Scene(web(watchdog=3600.0))
+    for _ in range(500):
+        scene.driver.tell(Notice("1", alive=True))
+        scene.advance(0.1)
+    assert len(scene.engine.actual._agenda) < 10
+
+
+def test_who_is_ailing_does_not_count_as_serving():
+    """A worker that is being ended for its ailment and one that a rollout replaces are not taken away together."""
+    scene = Scene()
+    scene.driver.on_probe = lambda process, kind: None
+    scene.want(web(replicas=3, probes=Probes(liveness=probe(failure_threshold=1))))
+    scene.advance(0.2)
+    scene.driver.on_start = lambda process: None
+    scene.driver.tell(Probed(scene.driver.of("web-0")[0].uid, "liveness", success=False))
+    scene.edit(command=("v2",))
+    assert scene.status().sets[0].available == 2

@@ -161,3 +161,21 @@ def test_stopped():
     scene.engine.override((StayDown("backup"),), 10.0)
     scene.advance(15.0)
     assert runs(scene) == []
+
+
+def test_a_run_that_is_stopped_is_over():
+    """A run that somebody stopped does not keep the next one waiting."""
+    scene = scheduled(job(concurrency="forbid"))
+    scene.advance(10.0)
+    (key,) = scene.engine.desired["backup"].workers
+    scene.engine.override((StayDown("backup", key),), 10.0)
+    scene.advance(10.0)
+    assert runs(scene) == ["backup-1020"]
+
+
+def test_runs_that_hang_are_not_without_number():
+    """A hundred runs side by side are enough."""
+    scene = scheduled(job(concurrency="allow"))
+    scene.advance(1100.0)
+    assert len(runs(scene)) == 100
+    assert {reason for _, reason in skipped(scene)} == {"TooManyRuns"}
