@@ -126,7 +126,7 @@ class Listeners:
             listener = self._given_as(one) if one.name in self._given else self._opened(one, values)
         except OSError as error:
             text = error.strerror or str(error)
-            if remedy := _REMEDIES.get(error.errno or 0):
+            if ";" not in text and (remedy := _REMEDIES.get(error.errno or 0)):
                 text = f"{text}; {remedy}"
             self._problems[one] = text
             raise OSError(error.errno, text) from error
@@ -203,7 +203,7 @@ def _identity(one: Socket, values: Mapping[str, str]) -> _Identity:
         template.render(one.address, values),
         one.type,
         one.name if one.takes_any_port or not one.address else "",
-        values["key"] if one.per_worker else "",
+        values["key"] if one.per_worker and one.is_shareable else "",
     )
 
 
@@ -228,6 +228,7 @@ def _options(one: Socket) -> Options:
         reuse_port=one.reuse_port,
         ipv6_only=one.ipv6_only,
         patient=False,
+        named=True,
     )
 
 

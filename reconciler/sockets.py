@@ -24,11 +24,16 @@ BACKLOG = 2048
 _TCP = re.compile(r"(?:(?:\[([^\[\]]+)\]|([^\[\]:]*)):)?([0-9]{1,5})")
 
 
+_LONGEST_NAME = 108
+"""Bytes of a Unix socket's name, the last of which is for the kernel."""
+
+
 class Options(NamedTuple):
     """How a socket listens. `mode` and `owner` (user and group; -1 leaves one as it is) are for Unix sockets.
 
     One that is not `patient` waits for nobody: where others look into the same directory it fails with EBUSY, and it
-    looks up no names.
+    looks up no names. A Unix socket that is `named` has its path as its own name, by which servers know what they were
+    given; it is there a moment before it listens.
     """
 
     kind: socket.SocketKind = socket.SOCK_STREAM
@@ -38,6 +43,7 @@ class Options(NamedTuple):
     reuse_port: bool = False
     ipv6_only: bool = True
     patient: bool = True
+    named: bool = False
 
 
 class Bound(NamedTuple):
@@ -202,7 +208,10 @@ def _tcp_place(address: str, kind: socket.SocketKind, *, may_look_up: bool) -> t
 def _bind_path(listener: socket.socket, path: Path, options: Options) -> Bound:
     with _locked(path.parent, patient=options.patient) as directory:
         _refuse_used(path, directory)
-        _appear(listener, path.name, directory, options)
+        if options.named and len(os.fsencode(path)) < _LONGEST_NAME:
+            _appear_named(listener, path, options)
+        else:
+            _appear(listener, path.name, directory, options)
         made = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
     return Bound(listener, path, (made.st_dev, made.st_ino), os.getpid())
 
@@ -259,6 +268,22 @@ def _appear(listener: socket.socket, name: str, directory: int, options: Options
     except BaseException:
         with suppress(OSError):
             os.unlink(draft, dir_fd=directory)
+        raise
+
+
+def _appear_named(listener: socket.socket, path: Path, options: Options) -> None:
+    """Let the socket listen under its path, instead of one that nobody uses. Its mode is set before it can be seen."""
+    path.unlink(missing_ok=True)
+    if options.mode is not None:
+        os.fchmod(listener.fileno(), options.mode)
+    listener.bind(str(path))
+    try:
+        _own(str(path), os.stat(path), options)  # noqa: PTH116  as its sibling
+        if options.kind == socket.SOCK_STREAM:
+            listener.listen(options.backlog)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
         raise
 
 

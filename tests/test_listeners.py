@@ -294,13 +294,22 @@ def test_problem_of_a_socket_that_nobody_names(listeners):
     assert listeners.problems() == {}
 
 
-def test_address_that_another_worker_has(listeners, tmp_path):
-    """Where the controller itself has the address open for others, the problem says for whom."""
+def test_the_same_worker_of_a_set_that_was_renamed(listeners, tmp_path):
+    """A worker's own socket at a fixed address is taken over by the worker that names the same address."""
     one = Socket(name="http", address=f"unix:{tmp_path}/{{index}}.sock", per_worker=True)
-    taken(listeners, one)
-    error = refused(listeners, one, names_of("api", Key(0, "api", 0)))
+    first = taken(listeners, one)
+    (second,) = listeners.take([one], names_of("api", Key(0, "api", 0)))
 
-    assert "for the worker web-0" in error.strerror
+    assert first.fd == second.fd
+
+
+def test_a_unix_socket_is_named_by_its_path(listeners, tmp_path):
+    """Servers that compare names find that of the path, with its mode from the first moment."""
+    handed = taken(listeners, Socket(name="http", address=f"unix:{tmp_path}/web.sock", mode="0600"))
+
+    with socket.socket(fileno=os.dup(handed.fd)) as listener:
+        assert listener.getsockname() == f"{tmp_path}/web.sock"
+    assert stat.S_IMODE(os.stat(tmp_path / "web.sock").st_mode) == 0o600
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def _of_worker(view: View, worker: Worker, asked: Sequence[_Told]) -> Explanatio
     mine = [one for one in asked if not isinstance(one, Start) and one.uid == worker.uid]
     does = _DOES.get(type(mine[0]), type(mine[0]).__name__.lower()) if mine else "nothing"
     rule = mine[0].reason if mine else next(_waits(view, worker))
-    deadline = mine[0].deadline if mine and isinstance(mine[0], Stop) else worker.deadline
+    deadline = mine[0].deadline if mine and isinstance(mine[0], Stop) else worker.quit_at or worker.deadline
     return Explanation(str(worker.key), worker.uid, str(worker.phase), does, rule, deadline)
 
 

@@ -17,6 +17,10 @@ from reconciler.core.event import Event
 from reconciler.core.spec import Key, SetSpec, WorkerSet, WorkerSpec
 from reconciler.core.worker import Phase
 
+FORGIVEN = 3600.0
+"""Seconds by which the wall clock may go back without a time being run twice; a clock that was wrong by more was wrong
+before, and is believed now."""
+
 MOST_RUNS = 100
 """How many runs of one job go on at the same time at most: a job that hangs must not fill the machine."""
 
@@ -57,6 +61,8 @@ def advance(
     rule = (spec.schedule, spec.time_zone)
     if course.rule != rule:  # what the new one would have asked for before is not made up for
         course = attrs.evolve(course, rule=rule, dealt_with=max(course.dealt_with, wall), due=None, next=None)
+    if course.dealt_with > wall + FORGIVEN:
+        course = attrs.evolve(course, dealt_with=wall, due=None, next=None)
     course = _trimmed(course, spec, known)
     if course.next is None or wall >= course.next:
         course, events = _looked(course, spec, calendar, wall)

@@ -32,6 +32,7 @@ MOST_SETS = 10_000
 
 _KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (RolledBack, Scale, RestartAsked, Paused, StayDown)}
 _MOST_TOLD = 5
+_FARTHEST = 4e10  # seconds since the epoch: the year 3237
 _NO_REVISION = frozenset({"replicas", "order", "suspend"})
 """The settings that going back to a revision leaves as they are: a change of them alone makes no new one."""
 
@@ -263,7 +264,11 @@ def _memory_of(data: bytes) -> Memory:
     if content["version"] != VERSION:
         raise ValueError(f"it has version {shown(content['version'])}, and this program writes {VERSION}")
     done = {str(name): {str(key): str(one) for key, one in keys.items()} for name, keys in content["done"].items()}
-    return Memory(done, {str(name): float(when) for name, when in content["schedules"].items()})
+    schedules = {str(name): float(when) for name, when in content["schedules"].items()}
+    wrong = next((when for when in schedules.values() if not 0 <= when <= _FARTHEST), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong} is no time")
+    return Memory(done, schedules)
 
 
 def _outlives(override: Override) -> bool:

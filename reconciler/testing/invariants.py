@@ -56,6 +56,7 @@ class Invariants:
         self._started_at: dict[str, float] = {}
         self._surge_allowed_at: dict[str, float] = {}
         self._seen: Mapping[str, WorkerSet] = {}
+        self._stalled: set[str] = set()  # when the plan was made
         self._row: dict[tuple[str, Any], Any] = {}
         self._digests: dict[tuple[str, Any], list[Any]] = {}
         engine.actual = WatchedActual(engine.actual.run, self)
@@ -67,6 +68,7 @@ class Invariants:
         if self._seen is not self._engine.desired:
             self._seen = self._engine.desired
             self._row |= {(name, key): key for name, wanted in self._seen.items() for key in wanted.workers}
+        self._stalled = {name for name, known in self._engine.actual.sets.items() if known.progress.stalled}
         starts = [self._place(action) for action in actions if isinstance(action, Start)]
         stops = [self._place(action) for action in actions if isinstance(action, Stop | BeginDrain)]
         require(starts == sorted(starts), "starts out of order:", starts)
@@ -211,7 +213,7 @@ class Invariants:
         it was by a stalled rollout.
         """
         wanted, known = self._wanted(name, spec.key), self._engine.actual.sets.get(name)
-        kept = known is not None and (spec.key in known.held or known.progress.stalled)
+        kept = known is not None and (spec.key in known.held or name in self._stalled)
         if wanted is None or not (kept or self._engine.desired[name].paused):
             return wanted == spec
         before = self._digests.get((name, spec.key), ())

@@ -3,6 +3,7 @@
 import attrs
 from core.scene import Scene, restart
 
+from reconciler.core.jobs import Memory
 from reconciler.core.override import RestartAsked, StayDown
 from reconciler.core.spec import SetSpec
 from reconciler.testing.serving import Metronome
@@ -179,3 +180,14 @@ def test_runs_that_hang_are_not_without_number():
     scene.advance(1100.0)
     assert len(runs(scene)) == 100
     assert {reason for _, reason in skipped(scene)} == {"TooManyRuns"}
+
+
+def test_a_clock_that_was_wrong_by_far():
+    """A time that lies far ahead, as a wrong clock left it, keeps no run waiting."""
+    scene = Scene()
+    scene.engine.calendar = Metronome()
+    scene.engine.clock_offset = 1000.0
+    scene.engine.recall(Memory({}, {"backup": 1e9}))
+    scene.want(job())
+    scene.advance(10.0)
+    assert runs(scene) == ["backup-1010"]

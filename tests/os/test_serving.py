@@ -129,11 +129,20 @@ def test_a_job_is_done_once(specs, tmp_path):
         assert ran.read_text() == "once\ntwice\n"
 
 
-def test_a_memory_that_is_broken(specs, tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"version": 1, "done": {"job": 7}}',
+        '{"version": 1, "done": {}, "schedules": {"job": 1e308}}',
+        "{",
+        '{"version": 9}',
+    ],
+)
+def test_a_memory_that_is_broken(specs, tmp_path, content):
     """A file of jobs that cannot be used is put aside and told, and the job runs anew."""
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
-    (state / "jobs.json").write_text('{"version": 1, "done": {"job": 7}}')
+    (state / "jobs.json").write_text(content)
     drop(specs, "job", "true", kind="job")
     with Fleet(specs, "--state-dir", str(state)) as fleet:
         assert "put aside" in fleet.wait("state.degraded")["message"]
