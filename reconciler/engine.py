@@ -17,7 +17,7 @@ from reconciler.core.event import Event
 from reconciler.core.jobs import Finished, Memory
 from reconciler.core.override import Override, RestartAsked, added, apply, replaced, step_of, still_meant, stopped_by
 from reconciler.core.reconcile import reconcile
-from reconciler.core.spec import WorkerSet
+from reconciler.core.spec import SetSpec, WorkerSet
 from reconciler.drivers import Driver
 from reconciler.sources import Source
 
@@ -241,17 +241,18 @@ class Engine:
         return bool(laid)
 
     @property
-    def memory_serial(self) -> tuple[int, Mapping[str, float]]:
-        """What differs when there is something new to remember of jobs."""
-        return self.actual.finished.serial, self._dealt_with()
+    def memory_serial(self) -> tuple[int, Mapping[str, float], Mapping[str, SetSpec]]:
+        """What differs when there is something new to remember."""
+        return self.actual.finished.serial, self._dealt_with(), dict(self.actual.good)
 
     @property
     def memory(self) -> Memory:
-        """What the next controller should know of jobs."""
-        return Memory(self.actual.finished.all(), self._dealt_with())
+        """What the next controller should know."""
+        return Memory(self.actual.finished.all(), self._dealt_with(), dict(self.actual.good))
 
     def recall(self, memory: Memory) -> None:
-        """Take up what an earlier controller knew of jobs. To be called before the first turn."""
+        """Take up what an earlier controller knew. To be called before the first turn."""
+        self.actual.good = dict(memory.good)
         self.actual.finished = Finished(memory.done)
         self._schedules = memory.schedules
 

@@ -29,13 +29,14 @@ from reconciler.core.observation import (
     StopRequested,
 )
 from reconciler.core.rollout import Progress
-from reconciler.core.spec import WorkerSet
+from reconciler.core.spec import SetSpec, WorkerSet
 from reconciler.core.worker import History, Phase, Worker
 
 
 class Actual:
     """All workers of a controller. `run` begins every uid and differs between controllers. `dropped` counts the
-    records that were let go, and `finished` are the jobs that are done.
+    records that were let go, `finished` are the jobs that are done, and `good` the specs that last ran everywhere, of
+    sets that go back to them by themselves.
     """
 
     def __init__(self, run: str = "") -> None:
@@ -50,6 +51,7 @@ class Actual:
         self.hurried = False
         self.dropped = 0
         self.finished = Finished()
+        self.good: dict[str, SetSpec] = {}
         self._stalled: list[str] = []
         self._regained: list[tuple[str, Any, str]] = []
         self._agenda: list[tuple[float, int, str, bool]] = []
@@ -70,6 +72,7 @@ class Actual:
             known = self.sets.get(name)
             if known is None:
                 known = self.sets[name] = ActualSet(wanted, now)
+                known.good = self.good.get(name)
                 known.dirty.update(wanted.workers)
             elif not known.removed and (known.wanted is wanted or known.wanted == wanted):
                 continue
@@ -325,7 +328,7 @@ class Actual:
                 self.dirty.add(name)
                 self._stalled += [name] * known.progress.stalled
             if known.progress.done and tally.converged and not known.held:
-                known.good = known.wanted.template
+                self._note_good(known)
             if name in self.needers:
                 self._tell_needers(name, known)
             if known.removed and not known.by_key:
@@ -333,12 +336,21 @@ class Actual:
                 self.dirty.discard(name)
                 if known.surplus_reason == "Removed":
                     self.finished.forget(name)
+                    self.good.pop(name, None)
                 self._release(known)
         return events
 
     def _note_needs(self) -> None:
         """Who needs whom, of the sets that there are."""
         self.needers = dependencies.needers(self.sets)
+
+    def _note_good(self, known: ActualSet) -> None:
+        """What runs everywhere is what may be gone back to."""
+        known.good, name = known.wanted.template, known.wanted.name
+        if known.good is not None and known.wanted.policy.rollout.auto_rollback:
+            self.good[name] = known.good
+        else:
+            self.good.pop(name, None)
 
     def _note_waiting(self, known: ActualSet, now: float) -> None:
         """Whether the set waits for others; what it waited does not count as time without progress."""

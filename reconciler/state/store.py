@@ -92,7 +92,7 @@ class Store:
     # ------------------------------------------------------------------------------------------------- jobs
 
     def load_memory(self) -> tuple[Memory, str | None]:
-        """What was known of jobs, and what was wrong with its file, if anything. Never raises."""
+        """What was known of jobs and good versions, and what was wrong with its file, if anything. Never raises."""
         try:
             return _memory_of(self._jobs.read_bytes()), None
         except FileNotFoundError:
@@ -105,7 +105,8 @@ class Store:
         """Write what the next controller should know of jobs. Raises OSError; then the old one is still there."""
         if memory == Memory() and not self._jobs.exists():
             return
-        data = {"version": VERSION, "done": memory.done, "schedules": dict(memory.schedules)}
+        good = {name: dump(spec) for name, spec in memory.good.items()}
+        data = {"version": VERSION, "done": memory.done, "schedules": dict(memory.schedules), "good": good}
         _replace(self._jobs, json.dumps(data).encode())
 
     # ------------------------------------------------------------------------------------------------- revisions
@@ -268,7 +269,11 @@ def _memory_of(data: bytes) -> Memory:
     wrong = next((when for when in schedules.values() if not 0 <= when <= _FARTHEST), None)
     if wrong is not None:
         raise ValueError(f"{wrong} is no time")
-    return Memory(done, schedules)
+    good = {}
+    for name, spec in content.get("good", {}).items():
+        with suppress(InputError):  # another version of this program may have written it
+            good[name] = restore(name, spec)
+    return Memory(done, schedules, good)
 
 
 def _outlives(override: Override) -> bool:

@@ -91,7 +91,7 @@ def apply(  # noqa: PLR0913  one parameter for each option
             done = "created" if before is None else "unchanged" if before == spec else "changed"
             click.echo(f"{shown(set_name)} {done}")
         if wait:
-            settle(client, [name for name, spec in given.items() if live.specs.get(name) != spec], timeout, strict=True)
+            settle(client, list(given), timeout, strict=True)  # what did not change may have failed before
 
 
 @click.command(cls=Verb)

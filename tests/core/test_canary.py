@@ -103,3 +103,14 @@ def test_no_way_back_into_a_circle():
     scene.advance(60.0)
     assert "rollout.stalled" in scene.told()
     assert "rollout.undone" not in scene.told()
+
+
+def test_the_way_back_is_known_to_the_next_controller():
+    """A version that is bad when a controller starts is gone back from, too, to what ran everywhere before."""
+    rollout = attrs.evolve(rolling(progress_deadline=30.0), auto_rollback=True)
+    memory = Scene(web(rollout=rollout)).engine.memory
+    scene = Scene()
+    scene.engine.recall(memory)
+    scene.want(web("bad", rollout=rollout, ready=Readiness(notify=True, timeout=0.0)))
+    scene.advance(40.0)
+    assert scene.alive() == {"web-0": "v1"}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.core.jobs import Memory
 from reconciler.core.override import Paused, RestartAsked, RolledBack, Scale, StayDown
 from reconciler.core.spec import SetSpec
 from reconciler.state.store import MOST_REVISIONS, MOST_SETS, Store, as_data, as_override
@@ -204,3 +205,11 @@ def test_a_revision_that_nobody_understands(tmp_path, store):
 
     assert [one.number for one in store.revisions("web")] == [1]
     assert store.revision("web", 1) is None
+
+
+def test_what_is_known_of_jobs_and_good_versions(tmp_path):
+    """What is remembered of jobs, schedules and good versions comes back as it was."""
+    spec = SetSpec(name="web", command=("serve",), cwd="/srv", replicas=3)
+    memory = Memory({"migrate": {"migrate-0": "f00"}}, {"backup": 1000.0}, {"web": spec})
+    Store(str(tmp_path)).save_memory(memory)
+    assert Store(str(tmp_path)).load_memory() == (memory, None)
