@@ -41,7 +41,7 @@ class Socket:
     )
     address: str = setting(
         "",
-        'Where it listens: "host:port", "[v6]:port", "port" on all interfaces, or "unix:/path". Port 0 takes one that '
+        'Where it listens: "host:port", "[v6]:port", "port" on all IPv4 interfaces, or "unix:/path". Port 0 takes one that '
         "is free. May be left out for a socket that the controller itself was given (socket activation).",
     )
     type: SocketType = setting("stream", "TCP and the like, or UDP and the like.")
@@ -95,7 +95,7 @@ def _address_problem(address: str) -> str | None:
     if match is None or int(match[1]) > 65535:  # noqa: PLR2004  the largest port
         return (
             f"{address!r} is no address to listen on; write host:port with the number of a host (or localhost) and a "
-            "port from 0 to 65535, [::1]:port for IPv6, a port alone for all interfaces, or unix:/path"
+            "port from 0 to 65535, [::1]:port for IPv6, a port alone for all IPv4 interfaces, or unix:/path"
         )
     return None
 
