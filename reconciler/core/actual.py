@@ -30,7 +30,7 @@ from reconciler.core.observation import (
 )
 from reconciler.core.rollout import Progress
 from reconciler.core.spec import SetSpec, WorkerSet
-from reconciler.core.worker import History, Phase, Worker
+from reconciler.core.worker import History, Phase, Worker, changed
 
 
 class Actual:
@@ -126,7 +126,7 @@ class Actual:
         after = lifecycle.observe(before, observation, known.wanted.policy, now)
         if after is not before:
             if not after.live:
-                after = attrs.evolve(after, judged=known.generation)  # a later one is a new chance
+                after = changed(after, judged=known.generation)  # a later one is a new chance
                 if after.phase is Phase.SUCCEEDED and known.wanted.policy.job and not known.wanted.runs:
                     self.finished.note(known.wanted.name, after.key, after.spec.digest)
             self._replace(known, before, after, now)
@@ -163,7 +163,7 @@ class Actual:
                 current = spec is not None and worker.spec.digest == spec.digest
                 adapted = lifecycle.adapted(worker, after.policy, now, current=current)
                 if spec is not None:
-                    adapted = attrs.evolve(adapted, spec=attrs.evolve(worker.spec, key=spec.key))
+                    adapted = changed(adapted, spec=attrs.evolve(worker.spec, key=spec.key))
                 self._replace(known, worker, adapted, now)
                 events += narrate.between(worker, adapted, Elapsed(worker.uid), now)
         return events
@@ -274,14 +274,14 @@ class Actual:
                 self.dropped += 1
                 if worker.spec.digest == action.spec.digest and worker.phase in (Phase.BACKOFF, Phase.STOPPED):
                     restarts = worker.history.restarts + (worker.phase is Phase.BACKOFF)
-                    history = attrs.evolve(worker.history, restarts=restarts)
+                    history = History(worker.history.failures, restarts, worker.history.starts)
                     probes = worker.probes if wanted is None or wanted.digest != worker.spec.digest else probes
                     served = worker.served
         history = backoff.started(history, known.wanted.policy.restart.start_limit, now)
         if known.wanted.policy.job:
             self.finished.undo(action.set_name, action.key)
         begun = lifecycle.begin(action, known.generation, history, now, trial=known.is_rolling, probes=probes)
-        begun = attrs.evolve(begun, served=True) if served else begun
+        begun = changed(begun, served=True) if served else begun
         self.serial += 1
         self.workers[begun.uid] = begun
         known.put(action.key, (*kept, begun))

@@ -43,7 +43,7 @@ from reconciler.core.observation import (
 )
 from reconciler.core.serving import Probes
 from reconciler.core.spec import Command, Policy, WorkerSpec
-from reconciler.core.worker import End, History, Phase, Worker
+from reconciler.core.worker import End, History, Phase, Worker, changed
 
 START_ANSWER = 60.0
 """Seconds within which a driver must answer a start; then the incarnation is killed and tried anew."""
@@ -118,18 +118,18 @@ def adapted(worker: Worker, policy: Policy, now: float, *, current: bool) -> Wor
     probes are for those only that run from the wanted spec, as they are `current`.
     """
     if current and worker.probes != policy.probes:
-        worker = attrs.evolve(worker, probes=policy.probes)
+        worker = changed(worker, probes=policy.probes)
     policy = own(worker, policy)
     if worker.phase is Phase.RUNNING and worker.health is not health.NONE:
         worker = _judged(worker, health.adapted(worker.health, policy, worker.uid, now), policy, now)
         if worker.able_since is None or worker.ready:
             return worker
-        return attrs.evolve(worker, deadline=worker.able_since + _wait(worker, policy))
+        return changed(worker, deadline=worker.able_since + _wait(worker, policy))
     if worker.phase is Phase.STOPPING and worker.quit_at is not None:
         longest = 0.0 if policy.stop.drain is None else policy.stop.drain.longest
         quit_at = min(worker.quit_at, worker.since + longest)
         by = quit_at + policy.stop.timeout
-        return attrs.evolve(worker, quit_at=quit_at, deadline=min(by, worker.deadline or by))
+        return changed(worker, quit_at=quit_at, deadline=min(by, worker.deadline or by))
     due = worker.deadline
     if due is None:
         return worker
@@ -139,7 +139,7 @@ def adapted(worker: Worker, policy: Policy, now: float, *, current: bool) -> Wor
         longest = policy.restart.backoff.max if policy.restart.backoff.initial else 0.0
         floor = backoff.START_ERROR_FLOOR if worker.reason == "StartError" else 0.0
         due = min(due, worker.since + max(floor, longest))
-    return worker if due == worker.deadline else attrs.evolve(worker, deadline=due)
+    return worker if due == worker.deadline else changed(worker, deadline=due)
 
 
 def ignore(worker: Worker, _observation: Observation, _policy: Policy, _now: float) -> Worker:
@@ -149,7 +149,7 @@ def ignore(worker: Worker, _observation: Observation, _policy: Policy, _now: flo
 
 def _spawned(worker: Worker, observation: Spawned | Adopted, policy: Policy, now: float) -> Worker:
     reason = "Adopted" if isinstance(observation, Adopted) else None
-    running = attrs.evolve(
+    running = changed(
         worker, phase=Phase.RUNNING, since=now, pid=observation.pid, started_at=now, deadline=None, reason=reason
     )
     begun = health.begun(policy, worker.uid, now)
@@ -162,15 +162,15 @@ def _judged(worker: Worker, found: Health, policy: Policy, now: float) -> Worker
     """A worker that runs, when its health is this; it is ready once it could serve for long enough, a job never."""
     able = found.is_able(policy) and not policy.job
     if able == (worker.able_since is not None):
-        return worker if found is worker.health else attrs.evolve(worker, health=found)
+        return worker if found is worker.health else changed(worker, health=found)
     if not able:
         reason = found.reason or worker.reason
-        return attrs.evolve(worker, health=found, able_since=None, ready=False, deadline=None, reason=reason)
+        return changed(worker, health=found, able_since=None, ready=False, deadline=None, reason=reason)
     wait = _wait(worker, policy)
     if wait:
-        return attrs.evolve(worker, health=found, able_since=now, deadline=now + wait)
+        return changed(worker, health=found, able_since=now, deadline=now + wait)
     reason = worker.reason if worker.since == now and worker.reason == "Adopted" else None
-    return attrs.evolve(worker, health=found, able_since=now, ready=True, served=True, deadline=None, reason=reason)
+    return changed(worker, health=found, able_since=now, ready=True, served=True, deadline=None, reason=reason)
 
 
 def _wait(worker: Worker, policy: Policy) -> float:
@@ -179,11 +179,11 @@ def _wait(worker: Worker, policy: Policy) -> float:
 
 
 def _spawned_while_stopping(worker: Worker, observation: Spawned | Adopted, _policy: Policy, now: float) -> Worker:
-    return worker if worker.pid is not None else attrs.evolve(worker, pid=observation.pid, started_at=now)
+    return worker if worker.pid is not None else changed(worker, pid=observation.pid, started_at=now)
 
 
 def _ready_early(worker: Worker, _observation: Ready, policy: Policy, _now: float) -> Worker:
-    return attrs.evolve(worker, health=_TOLD) if policy.ready == "notify" else worker
+    return changed(worker, health=_TOLD) if policy.ready == "notify" else worker
 
 
 def _ready(worker: Worker, _observation: Ready, policy: Policy, now: float) -> Worker:
@@ -212,11 +212,11 @@ def _noticed_while_stopping(worker: Worker, observation: Notice, policy: Policy,
         due = max(due or 0.0, now + observation.extend)
     if due == worker.deadline and found is worker.health:
         return worker
-    return attrs.evolve(worker, health=found, deadline=due)
+    return changed(worker, health=found, deadline=due)
 
 
 def _asked(worker: Worker, observation: ProbeAsked, _policy: Policy, _now: float) -> Worker:
-    return attrs.evolve(worker, health=health.asked(worker.health, observation.kind, observation.deadline))
+    return changed(worker, health=health.asked(worker.health, observation.kind, observation.deadline))
 
 
 def _probed(worker: Worker, observation: Probed, policy: Policy, now: float) -> Worker:
@@ -230,7 +230,7 @@ def _elapsed_while_running(worker: Worker, _observation: Elapsed, policy: Policy
     worker = _judged(worker, found, policy, now)
     if worker.deadline is None or now < worker.deadline:
         return worker
-    return attrs.evolve(worker, ready=True, served=True, deadline=None, reason=None)
+    return changed(worker, ready=True, served=True, deadline=None, reason=None)
 
 
 def _start_failed(worker: Worker, observation: SpawnFailed, policy: Policy, now: float) -> Worker:
@@ -251,7 +251,7 @@ def _exited(worker: Worker, observation: Exited | Lost, policy: Policy, now: flo
     end = _end_of(observation)
     ailment = worker.health.ailment
     success = ailment is None and end.exit_code is not None and end.exit_code in restart.success_exit_codes
-    ended = attrs.evolve(worker, end=end)
+    ended = changed(worker, end=end)
     if restart.policy == "never" or (restart.policy == "on_failure" and success):
         return _ended(ended, *((Phase.SUCCEEDED, "Completed") if success else (Phase.FAILED, ailment or "Error")), now)
     if backoff.exhausted(worker.history, restart.start_limit, now):
@@ -266,17 +266,17 @@ def _stopped(worker: Worker, observation: Exited | Lost | SpawnFailed, policy: P
     if worker.health.ailment is not None and not isinstance(observation, SpawnFailed):
         return _exited(worker, observation, policy, now)
     end = None if isinstance(observation, SpawnFailed) else _end_of(observation)
-    return _ended(attrs.evolve(worker, end=end), Phase.STOPPED, worker.reason, now)
+    return _ended(changed(worker, end=end), Phase.STOPPED, worker.reason, now)
 
 
 def _stop(worker: Worker, observation: StopRequested, _policy: Policy, now: float) -> Worker:
-    return attrs.evolve(
+    return changed(
         worker, phase=Phase.STOPPING, since=now, ready=False, deadline=observation.deadline, reason=observation.reason
     )
 
 
 def _drain(worker: Worker, observation: DrainRequested, policy: Policy, now: float) -> Worker:
-    return attrs.evolve(
+    return changed(
         worker,
         phase=Phase.STOPPING,
         since=now,
@@ -291,20 +291,20 @@ def _drain(worker: Worker, observation: DrainRequested, policy: Policy, now: flo
 def _drained(worker: Worker, _observation: Drained, _policy: Policy, now: float) -> Worker:
     if worker.quit_at is None or worker.drains_until is None:
         return worker
-    return attrs.evolve(worker, quit_at=min(worker.quit_at, max(worker.drains_until, now)), drains_until=None)
+    return changed(worker, quit_at=min(worker.quit_at, max(worker.drains_until, now)), drains_until=None)
 
 
 def _stop_sooner(worker: Worker, observation: StopRequested, _policy: Policy, now: float) -> Worker:
     """The end of draining, or a deadline, which may only shrink."""
     if worker.quit_at is not None:
-        return attrs.evolve(worker, since=now, deadline=observation.deadline, quit_at=None, drains_until=None)
+        return changed(worker, since=now, deadline=observation.deadline, quit_at=None, drains_until=None)
     if worker.deadline is not None and worker.deadline <= observation.deadline:
         return worker
-    return attrs.evolve(worker, deadline=observation.deadline)
+    return changed(worker, deadline=observation.deadline)
 
 
 def _kill(worker: Worker, observation: KillRequested, _policy: Policy, now: float) -> Worker:
-    return attrs.evolve(
+    return changed(
         worker,
         phase=Phase.STOPPING,
         since=now,
@@ -316,12 +316,12 @@ def _kill(worker: Worker, observation: KillRequested, _policy: Policy, now: floa
 
 
 def _forgiven(worker: Worker, _observation: ResetAsked, _policy: Policy, _now: float) -> Worker:
-    return attrs.evolve(worker, history=attrs.evolve(worker.history, failures=0, starts=()))
+    return changed(worker, history=attrs.evolve(worker.history, failures=0, starts=()))
 
 
 def _retry_now(worker: Worker, observation: ResetAsked, policy: Policy, now: float) -> Worker:
     forgiven = _forgiven(worker, observation, policy, now)
-    return attrs.evolve(forgiven, phase=Phase.BACKOFF, deadline=now, reason="ResetAsked")
+    return changed(forgiven, phase=Phase.BACKOFF, deadline=now, reason="ResetAsked")
 
 
 def _run_anew(worker: Worker, observation: ResetAsked, policy: Policy, now: float) -> Worker:
@@ -333,13 +333,13 @@ def _end_of(observation: Exited | Lost) -> End:
 
 
 def _ended(worker: Worker, phase: Phase, reason: str | None, now: float) -> Worker:
-    return attrs.evolve(worker, phase=phase, since=now, ready=False, deadline=None, reason=reason)
+    return changed(worker, phase=phase, since=now, ready=False, deadline=None, reason=reason)
 
 
 def _back_off(worker: Worker, reason: str, failures: int, wait: float, now: float) -> Worker:
-    history = attrs.evolve(worker.history, failures=failures)
+    history = History(failures, worker.history.restarts, worker.history.starts)
     ended = _ended(worker, Phase.BACKOFF, reason, now)
-    return attrs.evolve(ended, deadline=now + wait, history=history)
+    return changed(ended, deadline=now + wait, history=history)
 
 
 _TOLD = Health(told=True)

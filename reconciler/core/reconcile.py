@@ -54,7 +54,7 @@ def reconcile(desired: Mapping[str, WorkerSet], actual: Actual, now: float) -> P
     if len(starts) > 1:
         starts.sort(key=lambda start: start.spec.key)
     strays = [Kill(uid, "", None, "Stray") for uid in sorted(actual.strays)]
-    numbered = [attrs.evolve(start, uid=actual.uid(ahead)) for ahead, start in enumerate(starts)]
+    numbered = [Start(actual.uid(ahead), one.set_name, one.spec, one.reason) for ahead, one in enumerate(starts)]
     return Plan((*strays, *ends, *numbered), actual.wake_at())
 
 

@@ -5,6 +5,7 @@ reason. "Pending" (wanted, no process yet) is derived where it is shown and neve
 """
 
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -110,3 +111,17 @@ class Worker:
     def live(self) -> bool:
         """Whether a process exists or may exist."""
         return self.phase in LIVE
+
+
+def changed(worker: Worker, **facts: Any) -> Worker:
+    """The same incarnation with other facts: `attrs.evolve` in half of the time, as each step in the life of each
+    worker comes by here.
+    """
+    values = list(_facts(worker))
+    for name, value in facts.items():
+        values[_PLACES[name]] = value
+    return Worker(*values)
+
+
+_PLACES = {field.name: place for place, field in enumerate(attrs.fields(Worker))}
+_facts = attrgetter(*_PLACES)

@@ -52,6 +52,7 @@ PURE = {
     "heapq",
     "json",
     "math",
+    "operator",
     "re",
     "types",
     "typing",
