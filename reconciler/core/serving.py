@@ -41,8 +41,8 @@ class Socket:
     )
     address: str = setting(
         "",
-        'Where it listens: "host:port", "[v6]:port", "port" on all IPv4 interfaces, or "unix:/path". Port 0 takes one that '
-        "is free. May be left out for a socket that the controller itself was given (socket activation).",
+        'Where it listens: "host:port", "[v6]:port", "port" on all IPv4 interfaces, or "unix:/path". Port 0 takes one '
+        "that is free. May be left out for a socket that the controller itself was given (socket activation).",
     )
     type: SocketType = setting("stream", "TCP and the like, or UDP and the like.")
     backlog: int = setting(2048, "How many connections may wait to be accepted.", minimum=1, maximum=65535)

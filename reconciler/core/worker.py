@@ -123,5 +123,5 @@ def changed(worker: Worker, **facts: Any) -> Worker:
     return Worker(*values)
 
 
-_PLACES = {field.name: place for place, field in enumerate(attrs.fields(Worker))}
+_PLACES = {name: place for place, name in enumerate(attrs.fields_dict(Worker))}
 _facts = attrgetter(*_PLACES)
