@@ -86,3 +86,12 @@ def taken(prober, listener):
         assert data, "closed by the probe"
         request += data
     return connection, request
+
+
+def refusal(call, *arguments):
+    """What Python itself says of arguments that it cannot use, which differs between its versions."""
+    try:
+        call(*arguments)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError(f"{call} took {arguments}")

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from drivers.probing import answer, answers, ask, settle, surroundings, turn
+from drivers.probing import answer, answers, ask, refusal, settle, surroundings, turn
 from processes import PATIENCE, alive, descriptors, zombies
 
 from reconciler.core.observation import Drained, Probed
@@ -129,7 +129,7 @@ def test_closed_output(prober):
     [
         (("no-such-program",), "no-such-program: No such file or directory"),
         (("./here",), "./here: Permission denied"),
-        (("a\0b",), "embedded null byte"),
+        (("a\0b",), refusal(os.access, "a\0b", os.X_OK)),
         (("true", "a\0b"), "embedded null byte"),
         ((), "the command is empty"),
         (("{port:http}",), "KeyError: 'port:http'"),

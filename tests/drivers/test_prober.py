@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 
 import pytest
-from drivers.probing import OK, answer, answers, ask, listening, settle, surroundings, taken, turn
+from drivers.probing import OK, answer, answers, ask, listening, refusal, settle, surroundings, taken, turn
 from processes import PATIENCE, descriptors
 
 from reconciler.core.observation import Probed
@@ -595,7 +595,7 @@ def test_a_file(prober, tmp_path):
         ("none", "none: No such file or directory"),
         ("link", "link: No such file or directory"),
         ("web-2.ready/x", "web-2.ready/x: Not a directory"),
-        ("a\0b", "embedded null byte"),
+        ("a\0b", refusal(os.stat, "a\0b")),
     ]:
         ask(prober, file=path, around=surroundings(tmp_path))
         assert answer(prober) == Probed("u1", "readiness", not message, message)
