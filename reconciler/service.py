@@ -51,6 +51,7 @@ class Service:
         self._pumping = False
         if any(os.path.exists(f"{self.directory}/{name}") for name in ("overrides.json", "jobs.json")):  # noqa: PTH110
             self._desk = self._furnished()
+            self._desk.load()
         events.recent.listeners.append(self._note)
 
     def open(self) -> None:
@@ -133,9 +134,7 @@ class Service:
     def _furnished(self) -> "Desk":
         from reconciler.steering.desk import Desk  # noqa: PLC0415  not before the first workers run, if it can be
 
-        desk = Desk(self._engine, self._events, self.directory, self._shell)
-        desk.load()
-        return desk
+        return Desk(self._engine, self._events, self.directory, self._shell)
 
     def _report(self, error: Exception) -> None:
         import traceback  # noqa: PLC0415  for faults only

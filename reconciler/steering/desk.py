@@ -42,7 +42,7 @@ class Desk:
         self._began = self.now
         self.changes = 0
         self._saved: tuple[Override, ...] = ()
-        self._remembered = self.engine.memory_serial
+        self._remembered: object = None
         self._degraded = False
         self._unrecorded: dict[str, None] = {}
         self._gone: list[str] = []
@@ -66,7 +66,7 @@ class Desk:
         }
 
     def load(self) -> None:
-        """Take up what was asked for before the controller was started."""
+        """Take up what an earlier controller left. To be called before the first turn, which must not be forgotten."""
         overrides, problem = self.store.load()
         if problem is not None:
             self.problems.append(problem)

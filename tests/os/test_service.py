@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from reconciler import Controller
 from reconciler.client import Client, NoController, Refused
 from reconciler.core.override import Scale
 from reconciler.core.spec import SetSpec
+from reconciler.drivers.command import CommandDriver
+from reconciler.state.store import Store
 
 pytestmark = pytest.mark.os
 
@@ -363,3 +366,28 @@ def test_events_and_overrides_in_a_program(tmp_path):
     told = asyncio.run(asyncio.wait_for(main(), PATIENCE))
     assert told[0] == "worker.starting"
     assert told[-1] == "controller.stopped"
+
+
+def test_a_job_done_in_the_first_turn_is_remembered(tmp_path):
+    """A job that is over before the controller can be asked is remembered as any other."""
+
+    class Busy(CommandDriver):
+        """Comes back from a start when the worker has ended, as on a machine that has too much to do."""
+
+        def start(self, uid, set_name, spec):
+            super().start(uid, set_name, spec)
+            select.select([self.fileno()], [], [], PATIENCE)
+
+    state = str(tmp_path / "state")
+    controller = Controller(lambda: [SetSpec(name="job", command=("true",), kind="job")], Busy())
+    controller.publish = lambda events: None
+    controller.state_dir = state
+
+    async def main():
+        serving = asyncio.create_task(controller.serve())
+        await controller.settled()
+        controller.stop()
+        await serving
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    assert list(Store(state).load_memory()[0].done) == ["job"]
