@@ -2,8 +2,8 @@
 
 Rule: an address is never taken from a process that uses it, and nothing that is no socket is ever removed. A Unix
 socket appears under its path only when it listens with its mode set, by a rename, so that clients find either the old
-one or the new one. All looking, binding and removing is done under a lock of the directory; no two starters can both
-find a path stale.
+one or the new one; but one that must be known by its own name is bound there, a moment before it listens. All looking,
+binding and removing is done under a lock of the directory; no two starters can both find a path stale.
 """
 
 import atexit
@@ -22,7 +22,6 @@ BACKLOG = 2048
 """Connections that may wait to be accepted. The kernel's net.core.somaxconn is the upper bound."""
 
 _TCP = re.compile(r"(?:(?:\[([^\[\]]+)\]|([^\[\]:]*)):)?([0-9]{1,5})")
-
 
 _LONGEST_NAME = 108
 """Bytes of a Unix socket's name, the last of which is for the kernel."""

@@ -12,13 +12,12 @@ from reconciler.core.spec import Drain, WorkerSpec
 
 
 @attrs.frozen
-class Start:
-    """Start a new incarnation, from this spec. Answered by `Spawned` or `SpawnFailed`."""
+class _OfSpec:
+    """A request about one incarnation that needs to know the spec it is of."""
 
     uid: str
     set_name: str
     spec: WorkerSpec
-    reason: str
 
     @property
     def key(self) -> Any:
@@ -27,42 +26,33 @@ class Start:
 
 
 @attrs.frozen
-class Ask:
+class Start(_OfSpec):
+    """Start a new incarnation, from this spec. Answered by `Spawned` or `SpawnFailed`."""
+
+    reason: str
+
+
+@attrs.frozen
+class Ask(_OfSpec):
     """Ask a probe of an incarnation that runs. Answered by `Probed`; without an answer until `deadline` (seconds,
     monotonic) it has failed.
     """
 
-    uid: str
-    set_name: str
-    spec: WorkerSpec
     kind: ProbeKind
     probe: Probe
     deadline: float
 
-    @property
-    def key(self) -> Any:
-        """Which worker."""
-        return self.spec.key
-
 
 @attrs.frozen
-class BeginDrain:
+class BeginDrain(_OfSpec):
     """Let an incarnation drain before it is asked to end, until `until` at the latest and `earliest` at the soonest
     (seconds, monotonic). Answered by `Drained` if there is a command.
     """
 
-    uid: str
-    set_name: str
-    spec: WorkerSpec
     drain: Drain
     earliest: float
     until: float
     reason: str
-
-    @property
-    def key(self) -> Any:
-        """Which worker."""
-        return self.spec.key
 
 
 @attrs.frozen

@@ -41,13 +41,16 @@ def rests(sets: Mapping[str, ActualSet], known: ActualSet, found: dict[str, bool
     name, found = known.wanted.name, {} if found is None else found
     if name not in found:
         found[name] = True  # as long as it is looked at
-        awaited = [] if known.has_settled else [other for other, _ in unmet(sets, known)]
-        busy = any(one.live and not one.ready for workers in known.by_key.values() for one in workers)
-        waits = bool(awaited) and not busy
-        found[name] = known.has_settled or (
-            waits and all(other not in sets or rests(sets, sets[other], found) for other in awaited)
-        )
+        found[name] = known.has_settled or _waits_in_vain(sets, known, found)
     return found[name]
+
+
+def _waits_in_vain(sets: Mapping[str, ActualSet], known: ActualSet, found: dict[str, bool]) -> bool:
+    """Whether none of its workers is on its way, and all that it waits for rests."""
+    awaited = [name for name, _ in unmet(sets, known)]
+    if not awaited or any(one.live and not one.ready for workers in known.by_key.values() for one in workers):
+        return False
+    return all(name not in sets or rests(sets, sets[name], found) for name in awaited)
 
 
 def restarts_with(other: ActualSet, name: str, needed: ActualSet, gained: frozenset[Condition]) -> bool:

@@ -11,6 +11,9 @@ PLACEHOLDERS = ("name", "index", "key")
 SOCKETS = ("fd", "port")
 """What can be told of a socket: {fd:NAME} is its descriptor in the worker, {port:NAME} its port."""
 
+KNOWN = ", ".join([*(f"{{{name}}}" for name in PLACEHOLDERS), *(f"{{{name}:SOCKET}}" for name in SOCKETS)])
+"""All placeholders, for people."""
+
 _TOKEN = re.compile(r"\{\{|\}\}|\{([a-z]+)(?::([a-z0-9._-]+))?\}|[{}]")
 
 
@@ -20,10 +23,9 @@ def problem(text: str) -> str | None:
         token, word, socket = match.group(0, 1, 2)
         if token in ("{{", "}}") or word in (SOCKETS if socket else PLACEHOLDERS):
             continue
-        known = ", ".join([*(f"{{{name}}}" for name in PLACEHOLDERS), *(f"{{{name}:SOCKET}}" for name in SOCKETS)])
         if word:
-            return f"unknown placeholder {token}; known are {known}"
-        return f"a lone {token!r} at character {match.start()}; write {token * 2} for a literal one, or one of {known}"
+            return f"unknown placeholder {token}; known are {KNOWN}"
+        return f"a lone {token!r} at character {match.start()}; write {token * 2} for a literal one, or one of {KNOWN}"
     return None
 
 

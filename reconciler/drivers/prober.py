@@ -12,7 +12,6 @@ import errno
 import heapq
 import itertools
 import os
-import resource
 import select
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,13 +22,13 @@ from reconciler.core.observation import Drained, Observation, Probed
 from reconciler.core.policies import Drain
 from reconciler.core.serving import Probe, ProbeKind
 from reconciler.drivers import checks
+from reconciler.drivers.room import Room
 from reconciler.drivers.spawning import Spawner
 from reconciler.drivers.surroundings import Surroundings
 from reconciler.hygiene import let_go_in_children
 
 _BATCH = 128  # descriptors dealt with in one poll, and as many timeouts; what is left is dealt with in the next
 _MOST_DYING = 4  # commands of one worker that were killed, and are not dead yet
-_SPARE = 16  # descriptors that are left to the rest of the process
 _PATIENCE = 1.0  # seconds, at the end, for the commands that are killed then
 _LONGEST_MESSAGE = 300
 
@@ -60,7 +59,7 @@ class Prober:
     def __init__(self, spawner: Spawner | None = None) -> None:
         self._spawner = spawner
         self._own_spawner: Spawner | None = None
-        self._most_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._room = Room()
         self._process = os.getpid()
         self._epoll = select.epoll()
         self._watched: dict[int, _Task] = {}
@@ -233,9 +232,7 @@ class Prober:
 
     def _check_room(self) -> None:
         """Raise OSError (EMFILE) where one more would leave this process too few descriptors to go on."""
-        lowest = os.dup(self._epoll.fileno())
-        os.close(lowest)
-        if lowest >= self._most_descriptors - _SPARE:
+        if not self._room.is_left(self._epoll.fileno()):
             raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}; raise the limit of open files (ulimit -n)")
 
     def _spawner_had(self) -> Spawner:

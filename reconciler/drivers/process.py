@@ -7,7 +7,6 @@ table of plain workers costs nothing.
 
 import errno
 import os
-import resource
 import select
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -25,6 +24,7 @@ from reconciler.drivers.lives import Child, Lives
 from reconciler.drivers.notices import Notices, main_pid, observations
 from reconciler.drivers.nursery import PRIVATE
 from reconciler.drivers.pipes import ReadyPipes
+from reconciler.drivers.room import Room
 from reconciler.drivers.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _LONGEST_MESSAGE = 500
 _PR_GET_CHILD_SUBREAPER = 37
-_SPARE = 16  # descriptors that workers leave to the rest of the process: its files, its imports, its clients
 
 
 class ProcessTable(Lives):
@@ -44,7 +43,7 @@ class ProcessTable(Lives):
             raise NotImplementedError("local workers need Linux 5.4 or newer, and a Python that knows its pidfds")
         super().__init__()
         self._reap_strangers = reap_strangers
-        self._most_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._room = Room()
         self._notices: Notices | None = None
         self._pipes: ReadyPipes | None = None
         self._prober: Prober | None = None
@@ -173,9 +172,7 @@ class ProcessTable(Lives):
 
     def _check_room(self) -> None:
         """Raise OSError (EMFILE) where one more worker would leave this process too few descriptors to go on."""
-        lowest = os.dup(self._epoll.fileno())
-        os.close(lowest)
-        if lowest >= self._most_descriptors - _SPARE:
+        if not self._room.is_left(self._epoll.fileno()):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def _notify_address(self) -> str:

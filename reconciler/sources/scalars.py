@@ -288,5 +288,6 @@ def headers_of(value: Any, _: Any) -> Mapping[str, str]:
     return MappingProxyType(value)
 
 
-_KNOWN = ", ".join([*(f"{{{name}}}" for name in template.PLACEHOLDERS), "{fd:SOCKET}", "{port:SOCKET}"])
-_BAD_TEMPLATE = f"holds an unknown placeholder or a lone brace; known are {_KNOWN}; double a brace to mean itself"
+_BAD_TEMPLATE = (
+    f"holds an unknown placeholder or a lone brace; known are {template.KNOWN}; double a brace to mean itself"
+)

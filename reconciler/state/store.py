@@ -121,7 +121,7 @@ class Store:
             data = dump(spec)
             revisions = known.pop(spec.name, deque(maxlen=MOST_REVISIONS))
             known[spec.name] = revisions  # the last one now
-            if not revisions or _essence(revisions[-1].spec) != _essence(data):
+            if not revisions or essence(revisions[-1].spec) != essence(data):
                 number = revisions[-1].number + 1 if revisions else 1
                 revisions.append(Revision(number, _now(), data))
                 lines.append(_line(spec.name, revisions[-1]))
@@ -280,7 +280,8 @@ def _outlives(override: Override) -> bool:
     return not isinstance(override, RestartAsked) and isinstance(getattr(override, "key", None), str | int | None)
 
 
-def _essence(data: Mapping[str, Any]) -> dict[str, Any]:
+def essence(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a spec, as plain data, that make a revision of it."""
     return {name: value for name, value in data.items() if name not in _NO_REVISION}
 
 

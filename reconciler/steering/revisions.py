@@ -7,9 +7,8 @@ import json
 
 from reconciler.core.override import RolledBack
 from reconciler.sources.dumping import dump
+from reconciler.state.store import essence
 from reconciler.steering.desk import Desk
-
-_LEFT_AS_IT_IS = ("replicas", "order", "suspend")  # by going back
 
 
 def revision_in_force(desk: Desk, name: str) -> int | None:
@@ -19,10 +18,6 @@ def revision_in_force(desk: Desk, name: str) -> int | None:
         if isinstance(one, RolledBack) and one.set_name == name:
             if one.revision is not None:
                 return one.revision
-            meant = _essence(json.loads(json.dumps(dump(one.template))))
-            return next((each.number for each in reversed(known) if _essence(dict(each.spec)) == meant), None)
+            meant = essence(json.loads(json.dumps(dump(one.template))))
+            return next((each.number for each in reversed(known) if essence(each.spec) == meant), None)
     return known[-1].number if known else None
-
-
-def _essence(spec: dict[str, object]) -> dict[str, object]:
-    return {setting: value for setting, value in spec.items() if setting not in _LEFT_AS_IT_IS}
