@@ -36,7 +36,7 @@ from reconciler.core.worker import History, Phase, Worker, changed
 class Actual:
     """All workers of a controller. `run` begins every uid and differs between controllers. `dropped` counts the
     records that were let go, `finished` are the jobs that are done, and `good` the specs that last ran everywhere, of
-    sets that go back to them by themselves.
+    sets that go back to them by themselves or have a partition.
     """
 
     def __init__(self, run: str = "") -> None:
@@ -327,8 +327,7 @@ class Actual:
                 known.dirty.update(known.by_key)
                 self.dirty.add(name)
                 self._stalled += [name] * known.progress.stalled
-            if known.progress.done and tally.converged and not known.held:
-                self._note_good(known)
+            self._note_good(known)
             if name in self.needers:
                 self._tell_needers(name, known)
             if known.removed and not known.by_key:
@@ -345,12 +344,16 @@ class Actual:
         self.needers = dependencies.needers(self.sets)
 
     def _note_good(self, known: ActualSet) -> None:
-        """What runs everywhere is what may be gone back to."""
-        known.good, name = known.wanted.template, known.wanted.name
-        if known.good is not None and known.wanted.policy.rollout.auto_rollback:
-            self.good[name] = known.good
+        """What runs everywhere is what may be gone back to, or kept, also by the next controller."""
+        if known.removed:
+            return
+        if known.good is not known.wanted.template and known.runs_everywhere:
+            known.good = known.wanted.template
+        rules = known.wanted.policy.rollout
+        if known.good is not None and (rules.auto_rollback or rules.partition.amount):
+            self.good[known.wanted.name] = known.good
         else:
-            self.good.pop(name, None)
+            self.good.pop(known.wanted.name, None)
 
     def _note_waiting(self, known: ActualSet, now: float) -> None:
         """Whether the set waits for others; what it waited does not count as time without progress."""

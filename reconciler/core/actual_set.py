@@ -11,7 +11,7 @@ import attrs
 from reconciler.core import rollout
 from reconciler.core.needs import Condition
 from reconciler.core.rollout import Progress, Tally
-from reconciler.core.spec import Again, SetSpec, WorkerSet, WorkerSpec
+from reconciler.core.spec import Again, SetSpec, WorkerSet, WorkerSpec, is_same_version
 from reconciler.core.worker import Phase, Worker
 
 
@@ -38,8 +38,9 @@ _OUTDATED = _Facts._fields.index("outdated")
 class ActualSet:
     """The workers of one set by key, oldest incarnation first, with the running totals of `Tally`.
 
-    The keys that are `held` keep the spec that they have. `good` is the spec file that last ran everywhere, and
-    `reached` how far the set has come for those that depend on it, and `lost` from what of that it fell back.
+    The keys that are `held` keep the spec that they have; if nothing is left of one, that of `good`, the spec file that
+    last ran everywhere. `reached` is how far the set has come for those that depend on it, and `lost` from what of that
+    it fell back.
     """
 
     __slots__ = (
@@ -117,13 +118,31 @@ class ActualSet:
         a restart was asked for since.
         """
         wanted = self.wanted.workers.get(key)
-        if wanted is None or key not in self.held or key not in self.by_key:
+        if wanted is None or key not in self.held:
             return wanted
-        young, asked = self.by_key[key][-1].spec, wanted.digest
+        young, asked = self.by_key[key][-1].spec if key in self.by_key else self._former(wanted), wanted.digest
         had = young.digest if type(young.digest) is Again else None
         if type(asked) is not Again or (had is not None and had.serial >= asked.serial):
             return young
         return attrs.evolve(young, digest=Again(had.digest if had else young.digest, asked.serial, asked.at_once))
+
+    def _former(self, wanted: WorkerSpec) -> WorkerSpec:
+        """What a worker that is held, and of which nothing is left, was last known to run from."""
+        good, template = self.good, self.wanted.template
+        if good is None or template is None or good.kind != template.kind or good.schedule is not None:
+            return wanted
+        command = attrs.evolve(good, content=good.content or template.content).process
+        return wanted if is_same_version(command, wanted.digest) else WorkerSpec(wanted.key, command, command)
+
+    @property
+    def runs_everywhere(self) -> bool:
+        """Whether each worker runs from the very spec that is wanted, also those that the partition would let keep
+        another one; never so without any worker.
+        """
+        wanted = self.wanted.workers
+        held = ((wanted[key].digest, self.by_key.get(key)) for key in self.held)
+        reached = bool(wanted) and self.progress.done and self.tally.converged
+        return reached and all(known and is_same_version(known[-1].spec.digest, digest) for digest, known in held)
 
     @property
     def due(self) -> float | None:
@@ -239,8 +258,8 @@ class ActualSet:
 
 
 def held_keys(wanted: WorkerSet) -> frozenset[Any]:
-    """The keys that keep what they have: the first ones, as many as the partition says."""
+    """The keys that keep what they have: the first ones, as many as the partition says, but no runs of a schedule."""
     partition = wanted.policy.rollout.partition
-    if not partition.amount:
+    if not partition.amount or wanted.runs:
         return frozenset()
     return frozenset(sorted(wanted.workers)[: partition.of(len(wanted.workers), round_up=True)])

@@ -59,6 +59,7 @@ class Invariants:
         self._stalled: set[str] = set()  # when the plan was made
         self._row: dict[tuple[str, Any], Any] = {}
         self._digests: dict[tuple[str, Any], list[Any]] = {}
+        self._everywhere: dict[str, Any] = {}  # the digest of what last ran on all workers
         engine.actual = WatchedActual(engine.actual.run, self)
 
     # ------------------------------------------------------------------------------------------- plans
@@ -165,6 +166,7 @@ class Invariants:
         listed = {w.uid: w for known in actual.sets.values() for ws in known.by_key.values() for w in ws}
         require(listed == actual.workers, "by key", sorted(listed), "by uid", sorted(actual.workers))
         for name, known in actual.sets.items():
+            self._note_everywhere(name, known)
             counted, is_there = known.tally, recount(known)
             require(counted == is_there, name, "is counted as", counted, "and is", is_there)
             waits = next(dependencies.unmet(actual.sets, known), None) is not None
@@ -180,6 +182,16 @@ class Invariants:
         for worker in actual.workers.values():
             self._judge_deadline(worker, wake_at, now)
         self._judge_completeness(now)
+
+    def _note_everywhere(self, name: str, known: ActualSet) -> None:
+        for spec in known.wanted.workers.values():
+            alone = len(workers := known.by_key.get(spec.key, ())) == 1
+            worker = workers[0] if alone else None
+            serves = worker is not None and (worker.ready or worker.phase is Phase.SUCCEEDED)
+            if worker is None or not serves or not is_same_version(worker.spec.digest, spec.digest):
+                return
+        for spec in known.wanted.workers.values():
+            self._everywhere[name] = spec.digest
 
     def _judge_deadline(self, worker: Worker, wake_at: float, now: float) -> None:
         if worker.phase is Phase.RUNNING and worker.deadline is not None and worker.able_since is not None:
@@ -210,13 +222,13 @@ class Invariants:
 
     def _may_start(self, name: str, spec: WorkerSpec) -> bool:
         """Whether it is what is wanted, or what a worker ran before that is paused, held by the partition, or kept as
-        it was by a stalled rollout.
+        it was by a stalled rollout; or what all ran before.
         """
         wanted, known = self._wanted(name, spec.key), self._engine.actual.sets.get(name)
         kept = known is not None and (spec.key in known.held or name in self._stalled)
         if wanted is None or not (kept or self._engine.desired[name].paused):
             return wanted == spec
-        before = self._digests.get((name, spec.key), ())
+        before = [*self._digests.get((name, spec.key), ()), self._everywhere.get(name)]
         return wanted == spec or any(is_same_version(spec.digest, digest) for digest in before)
 
     def _wanted(self, name: str, key: Any) -> WorkerSpec | None:

@@ -114,3 +114,57 @@ def test_the_way_back_is_known_to_the_next_controller():
     scene.want(web("bad", rollout=rollout, ready=Readiness(notify=True, timeout=0.0)))
     scene.advance(40.0)
     assert scene.alive() == {"web-0": "v1"}
+
+
+def test_a_partition_outlives_the_controller():
+    """Under the next controller, too, the first workers run from what last ran everywhere, until the partition goes."""
+    first = Scene(web(replicas=3, rollout=rolling()))
+    first.edit(command=("v2",), rollout=rolling_with(2))
+    second = Scene()
+    second.engine.recall(first.engine.memory)
+    second.want(web("v2", replicas=3, rollout=rolling_with(2)))
+    assert second.alive() == {"web-0": "v1", "web-1": "v1", "web-2": "v2"}
+    assert second.status().converged
+    assert second.status().sets[0].kept == 2
+    second.end("web-0", 1)
+    assert second.alive()["web-0"] == "v1"
+    second.edit(rollout=rolling())
+    second.advance(5.0)
+    assert set(second.alive().values()) == {"v2"}
+    assert second.engine.memory.good == {}
+
+
+def test_a_partition_that_was_always_there():
+    """What ran everywhere is known although the spec had a partition from the first, and while nothing runs."""
+    first = Scene(web(replicas=2, rollout=rolling_with(1)))
+    first.edit(command=("v2",))
+    first.edit(suspend=True)
+    second = Scene()
+    second.engine.recall(first.engine.memory)
+    second.want(web("v3", replicas=2, rollout=rolling_with(1), suspend=True))
+    second.edit(suspend=False)
+    assert second.alive() == {"web-0": "v1", "web-1": "v3"}
+    second.engine.stop(second.clock.now)
+    assert second.engine.memory == first.engine.memory
+
+
+def test_who_is_new_below_the_partition():
+    """A worker that a greater size brings below the partition runs from what the others have, once."""
+    scene = Scene(web(replicas=2, rollout=rolling_with(9)))
+    scene.edit(command=("v2",))
+    scene.engine.override((RestartAsked("web", 1),), 0.0)
+    scene.edit(replicas=3)
+    scene.advance(5.0)
+    assert set(scene.alive().values()) == {"v1"}
+    assert len([one for one in scene.events if one.event == "worker.started" and str(one.key) == "web-2"]) == 1
+
+
+def test_a_version_that_nobody_ran_is_no_good_one():
+    """A version that came while the set was suspended is not gone back to: none of its workers ever ran."""
+    rollout = attrs.evolve(rolling(max_surge=1, max_unavailable=0, progress_deadline=30.0), auto_rollback=True)
+    scene = Scene(web(rollout=rollout))
+    scene.edit(suspend=True)
+    scene.edit(command=("bad",), ready=Readiness(notify=True, timeout=0.0))
+    scene.edit(suspend=False)
+    scene.advance(40.0)
+    assert scene.alive() == {"web-0": "v1"}

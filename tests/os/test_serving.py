@@ -1,6 +1,7 @@
 """What workers tell and are asked, what they need, and jobs, through the real program."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from fleet import SLEEP, Fleet, drop, sh
@@ -127,6 +128,23 @@ def test_a_job_is_done_once(specs, tmp_path):
         fleet.drop("job", *sh(f"echo twice >> {ran}"), kind="job")
         fleet.wait("worker.succeeded", key="job-0")
         assert ran.read_text() == "once\ntwice\n"
+
+
+def test_a_canary_outlives_the_controller(specs, tmp_path):
+    """After a kill of the controller the workers below the partition run from what last ran everywhere, as before."""
+    state = ("--state-dir", str(tmp_path / "state"))
+    drop(specs, "web", "sleep", "1001", replicas=2)
+    with Fleet(specs, *state) as fleet:
+        fleet.wait("controller.converged")
+        fleet.drop("web", "sleep", "1002", replicas=2, rollout={"partition": 1})
+        fleet.wait("rollout.completed", name="web")
+        fleet.wait("controller.converged")
+        status(tmp_path / "state")  # it answers when what came before is saved
+        fleet.process.kill()
+        fleet.process.wait()
+    with Fleet(specs, *state) as fleet:
+        pids = [fleet.ready(key) for key in ("web-0", "web-1")]
+        assert [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids] == [b"sleep\x001001\0", b"sleep\x001002\0"]
 
 
 @pytest.mark.parametrize(
