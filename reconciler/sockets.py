@@ -10,7 +10,6 @@ import atexit
 import errno
 import fcntl
 import os
-import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reconciler.core.address import UNIX, parsed
+
 BACKLOG = 2048
 """Connections that may wait to be accepted. The kernel's net.core.somaxconn is the upper bound."""
-
-_TCP = re.compile(r"(?:(?:\[([^\[\]]+)\]|([^\[\]:]*)):)?([0-9]{1,5})")
 
 _LONGEST_NAME = 108
 """Bytes of a Unix socket's name, the last of which is for the kernel."""
@@ -135,17 +134,18 @@ def bind(address: str, options: Options) -> Bound:
 
 
 def _place(address: str, options: Options) -> _Place:
-    if not address.startswith("unix:"):
+    if not address.startswith(UNIX):
         if options.mode is not None:
             raise ValueError(
                 f"mode={options.mode:#o} is for Unix sockets, {address!r} has no permissions; leave it out"
             )
         return _tcp_place(address, options.kind, may_look_up=options.patient)
-    given = Path(address.removeprefix("unix:"))
-    if not given.name or given.name.startswith("@") or "\0" in address:
+    where = parsed(address)
+    if where is None:
         raise ValueError(f"{address!r} has no path of a file; write unix:/run/name.sock")
     if options.mode is not None and not 0 <= options.mode <= 0o7777:  # noqa: PLR2004  the bits of a mode
         raise ValueError(f"mode={options.mode} is no file mode; write one such as 0o660")
+    given = Path(where.path)
     return given.parent.resolve() / given.name
 
 
@@ -183,17 +183,17 @@ def _bind_port(listener: socket.socket, place: Any, options: Options) -> None:
 
 def _tcp_place(address: str, kind: socket.SocketKind, *, may_look_up: bool) -> tuple[socket.AddressFamily, Any]:
     """The family and the kernel's form of an address."""
-    match = _TCP.fullmatch(address)
-    if match is None or int(match[3]) > 65535:  # noqa: PLR2004  the largest port
+    where = parsed(address)
+    if where is None:
         raise ValueError(
             f"{address!r} is no address to listen on; write host:port with a port from 0 to 65535, "
             "[::1]:port for IPv6, :port for all interfaces, or unix:/path"
         )
-    family = socket.AF_INET6 if match[1] else socket.AF_INET
-    host = match[1] or match[2] or None
+    family = socket.AF_INET6 if where.is_v6 else socket.AF_INET
+    host = where.host or None
     looked_up = 0 if may_look_up or host == "localhost" else socket.AI_NUMERICHOST
     try:
-        found = socket.getaddrinfo(host, match[3], family, kind, flags=socket.AI_PASSIVE | looked_up)
+        found = socket.getaddrinfo(host, where.port, family, kind, flags=socket.AI_PASSIVE | looked_up)
     except (socket.gaierror, UnicodeError) as error:
         raise ValueError(
             f"{address!r}: the host {host!r} has no address here ({error}); write an address such as 127.0.0.1"

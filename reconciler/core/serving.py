@@ -5,7 +5,6 @@ new one; probes are asked from outside, and a change of them needs none. The nam
 those of Kubernetes, those of sockets and notices those of systemd.
 """
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -13,6 +12,7 @@ from typing import Literal
 import attrs
 
 from reconciler.core import template
+from reconciler.core.address import UNIX, parsed
 from reconciler.core.setting import Duration, FileMode, Name, setting
 
 SocketType = Literal["stream", "datagram"]
@@ -20,10 +20,6 @@ ProbeKind = Literal["startup", "readiness", "liveness"]
 
 FIRST_FD = 3
 """The descriptor at which a worker finds the first of its sockets, as systemd has it."""
-
-
-_TCP = re.compile(r"(?:(?:\[[0-9a-fA-F:.]+(?:%[a-zA-Z0-9._-]+)?\]|localhost|[0-9.]*):)?([0-9]{1,5})")
-"""No host names: to look one up takes as long as it pleases a name server, and a controller has no time to wait."""
 
 _SAMPLE = {"name": "web", "index": "1", "key": "web-1"}
 
@@ -86,13 +82,13 @@ def _address_problem(address: str) -> str | None:
         return problem
     if any(template.sockets(address)):
         return f"{address!r}: only {{name}}, {{index}} and {{key}} may stand in the address of a socket"
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        if not path.startswith("/") or path.endswith("/") or "\0" in path:
-            return f"{address!r} has no absolute path of a file; write one such as unix:/run/name.sock"
-        return None
-    match = _TCP.fullmatch(template.render(address, _SAMPLE))
-    if match is None or int(match[1]) > 65535:  # noqa: PLR2004  the largest port
+    where = parsed(template.render(address, _SAMPLE))
+    if address.startswith(UNIX):
+        is_there = where is not None and where.path.startswith("/")
+        return (
+            None if is_there else f"{address!r} has no absolute path of a file; write one such as unix:/run/name.sock"
+        )
+    if where is None or not (where.is_numeric or where.host in ("", "localhost")):
         return (
             f"{address!r} is no address to listen on; write host:port with the number of a host (or localhost) and a "
             "port from 0 to 65535, [::1]:port for IPv6, a port alone for all IPv4 interfaces, or unix:/path"

@@ -6,14 +6,13 @@ Unix socket is reached through a descriptor of its directory, so that no path is
 
 import errno
 import os
-import re
 import socket
 from pathlib import Path
 
 import attrs
 
-_TCP = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/]+)):([0-9]{1,5})")
-_MOST_PORTS = 65535
+from reconciler.core.address import UNIX, parsed
+
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 
 
@@ -43,20 +42,17 @@ def places(address: str, cwd: str) -> list[Place]:
     """Where "host:port", "[v6]:port" or "unix:/path" may be, in the order in which to try. A relative path is taken
     from `cwd`. Raises ValueError for what is no address, or would have to be looked up.
     """
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        if not Path(path).name or path.startswith("@") or "\0" in path:
-            raise ValueError(f"{address!r} has no path of a file; write unix:/run/name.sock")
-        return [Place(socket.AF_UNIX, str(Path(cwd, path)))]
-    match = _TCP.fullmatch(address)
-    if match is None or not 0 < int(match[3]) <= _MOST_PORTS:
+    where = parsed(address)
+    if where is None and address.startswith(UNIX):
+        raise ValueError(f"{address!r} has no path of a file; write unix:/run/name.sock")
+    if where is not None and where.path:
+        return [Place(socket.AF_UNIX, str(Path(cwd, where.path)))]
+    if where is None or not (where.port and where.host):
         raise ValueError(f"{address!r} is no address to ask; write host:port, [v6]:port or unix:/path")
-    port = int(match[3])
-    if match[1]:
-        return [Place(socket.AF_INET6, _numeric(socket.AF_INET6, match[1], address), port)]
-    if match[2] == "localhost":
-        return [Place(socket.AF_INET, "127.0.0.1", port), Place(socket.AF_INET6, "::1", port)]
-    return [Place(socket.AF_INET, _numeric(socket.AF_INET, match[2], address), port)]
+    if where.host == "localhost" and not where.is_v6:
+        return [Place(socket.AF_INET, "127.0.0.1", where.port), Place(socket.AF_INET6, "::1", where.port)]
+    family = socket.AF_INET6 if where.is_v6 else socket.AF_INET
+    return [Place(family, _numeric(family, where.host, address), where.port)]
 
 
 def is_connected_to_itself(connection: socket.socket) -> bool:
