@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.core import template
+from reconciler.core.address import UNIX
 from reconciler.core.names import names_of
 from reconciler.core.serving import FIRST_FD, Socket
 from reconciler.core.spec import Command, WorkerSet, WorkerSpec
@@ -79,7 +80,7 @@ class Listeners:
                 port = _port(listener)
                 if port is not None:
                     ports[f"port:{one.name}"] = str(port)
-            elif not one.address.startswith("unix:"):
+            elif not one.address.startswith(UNIX):
                 ports[f"port:{one.name}"] = identity.address.rpartition(":")[2] or "0"
         return ports
 

@@ -109,7 +109,7 @@ def _of_placeholders(spec: Spec) -> Iterator[Problem]:
             if name not in sockets:
                 known = f"known are {', '.join(sockets)}" if sockets else "there is none; add it to [[sockets]]"
                 yield path, f"{{{asked}:{name}}} names no socket of this spec; {known}"
-            elif asked == "port" and sockets[name].address.startswith("unix:"):
+            elif asked == "port" and sockets[name].address.startswith(address.UNIX):
                 yield path, f"{{port:{name}}}: {sockets[name].address} has no port; use {{fd:{name}}}, or the path"
     for path, text in _outside(spec):
         for asked, name in template.sockets(text) if "{fd:" in text else ():

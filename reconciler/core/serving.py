@@ -55,7 +55,7 @@ class Socket:
     def __attrs_post_init__(self) -> None:
         if self.address and (problem := _address_problem(self.address)):
             raise ValueError(problem)
-        is_unix = self.address.startswith("unix:")
+        is_unix = self.address.startswith(UNIX)
         if not is_unix and (self.mode, self.user, self.group) != (None, None, None):
             raise ValueError(f"mode, user and group are for Unix sockets, and {self.address!r} is none; leave them out")
         if not self.per_worker and template.has_placeholder(self.address):
@@ -73,7 +73,7 @@ class Socket:
     @property
     def takes_any_port(self) -> bool:
         """Whether it gets a port that is free, another one each time that it is made."""
-        return self.address == "0" or (self.address.endswith(":0") and not self.address.startswith("unix:"))
+        return self.address == "0" or (self.address.endswith(":0") and not self.address.startswith(UNIX))
 
 
 def _address_problem(address: str) -> str | None:

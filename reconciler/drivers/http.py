@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from reconciler import __version__
 from reconciler.core import template
+from reconciler.core.address import UNIX
 from reconciler.core.serving import HttpCheck
 
 MOST = 1 << 16
@@ -27,7 +28,7 @@ def request(check: HttpCheck, address: str, values: Mapping[str, str]) -> bytes:
 
     Raises ValueError for a header that a value turned into more than one line.
     """
-    host = "localhost" if address.startswith("unix:") else address
+    host = "localhost" if address.startswith(UNIX) else address
     headers = {"host": ("Host", host), "user-agent": ("User-Agent", f"reconciler/{__version__}")}
     headers |= {"accept": ("Accept", "*/*"), "connection": ("Connection", "close")}
     for name, text in check.headers.items():
