@@ -11,7 +11,7 @@ import tty
 import weakref
 
 import pytest
-from processes import descriptors
+from processes import descriptors, run_script
 
 from reconciler.hygiene import let_go_in_children
 from reconciler.lines import LineWriter, writer_of
@@ -190,17 +190,23 @@ def test_signals_of_a_child_ring_nobody():
 
 def test_closed_counter_takes_nothing_from_a_child():
     """A counter that was closed before the fork lets go of nothing: the child has the bell of whoever came after."""
-    counter = SignalCounter(["HUP"])
-    counter.close()
-    counter.close()
-    ours, theirs = os.pipe2(os.O_NONBLOCK)
-    signal.set_wakeup_fd(theirs)
-    try:
-        assert in_child(lambda: signal.set_wakeup_fd(-1)) == theirs
-    finally:
-        signal.set_wakeup_fd(-1)
-    os.close(ours)
-    os.close(theirs)
+    told = run_script(
+        """
+        import os, signal
+        from reconciler.signals import SignalCounter
+
+        counter = SignalCounter(["HUP"])
+        counter.close()
+        counter.close()
+        ours, theirs = os.pipe2(os.O_NONBLOCK)
+        signal.set_wakeup_fd(theirs)
+        pid = os.fork()
+        if pid == 0:  # without asyncio, which takes the bell from each child by itself, from Python 3.12 on
+            os._exit(signal.set_wakeup_fd(-1) != theirs)
+        print(os.waitpid(pid, 0)[1])
+        """
+    )
+    assert told.stdout == "0\n"
 
 
 def test_bell_hangs_on(tmp_path):
