@@ -36,7 +36,7 @@ from reconciler.core.worker import History, Phase, Worker, changed
 class Actual:
     """All workers of a controller. `run` begins every uid and differs between controllers. `dropped` counts the
     records that were let go, `finished` are the jobs that are done, and `good` the specs that last ran everywhere, of
-    sets that go back to them by themselves or have a partition.
+    sets that go back to them by themselves, have a partition or are paused.
     """
 
     def __init__(self, run: str = "") -> None:
@@ -350,7 +350,7 @@ class Actual:
         if known.good is not known.wanted.template and known.runs_everywhere:
             known.good = known.wanted.template
         rules = known.wanted.policy.rollout
-        if known.good is not None and (rules.auto_rollback or rules.partition.amount):
+        if known.good is not None and (rules.auto_rollback or rules.partition.amount or known.wanted.paused):
             self.good[known.wanted.name] = known.good
         else:
             self.good.pop(known.wanted.name, None)

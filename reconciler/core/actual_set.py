@@ -115,10 +115,10 @@ class ActualSet:
 
     def meant(self, key: Any) -> WorkerSpec | None:
         """What is wanted of a key for now: of one that is held what its youngest incarnation was started from, anew if
-        a restart was asked for since.
+        a restart was asked for since. One of which nothing is left is as if it were held while the set is paused.
         """
         wanted = self.wanted.workers.get(key)
-        if wanted is None or key not in self.held:
+        if wanted is None or not (key in self.held or (self.wanted.paused and key not in self.by_key)):
             return wanted
         young, asked = self.by_key[key][-1].spec if key in self.by_key else self._former(wanted), wanted.digest
         had = young.digest if type(young.digest) is Again else None

@@ -5,7 +5,7 @@ from core.scene import Scene, rolling, web
 from core.test_dependencies import named
 
 from reconciler.core.explain import explain
-from reconciler.core.override import RestartAsked
+from reconciler.core.override import Paused, RestartAsked
 from reconciler.core.spec import Budget
 from reconciler.core.spec import Ready as Readiness
 
@@ -129,6 +129,23 @@ def test_a_partition_outlives_the_controller():
     second.end("web-0", 1)
     assert second.alive()["web-0"] == "v1"
     second.edit(rollout=rolling())
+    second.advance(5.0)
+    assert set(second.alive().values()) == {"v2"}
+    assert second.engine.memory.good == {}
+
+
+def test_a_pause_outlives_the_controller():
+    """Under the next controller, too, no worker of a paused set runs from what came meanwhile, until it is resumed."""
+    first = Scene(web(replicas=2, rollout=rolling()))
+    first.engine.override((Paused("web"),), 0.0)
+    first.edit(command=("v2",))
+    second = Scene()
+    second.engine.recall(first.engine.memory)
+    second.engine.override((Paused("web"),), 0.0)
+    second.want(web("v2", replicas=2, rollout=rolling()))
+    assert second.alive() == {"web-0": "v1", "web-1": "v1"}
+    assert [row.rule for row in explain(second.engine.view(), "web", "web-0", 0.0)] == ["Paused"]
+    second.engine.override((), 0.0)
     second.advance(5.0)
     assert set(second.alive().values()) == {"v2"}
     assert second.engine.memory.good == {}
