@@ -11,7 +11,7 @@ import attrs
 from reconciler.core import rollout
 from reconciler.core.needs import Condition
 from reconciler.core.rollout import Progress, Tally
-from reconciler.core.spec import Again, SetSpec, WorkerSet, WorkerSpec, is_same_version
+from reconciler.core.spec import Again, Command, SetSpec, WorkerSet, WorkerSpec, is_same_version
 from reconciler.core.worker import Phase, Worker
 
 
@@ -39,11 +39,12 @@ class ActualSet:
     """The workers of one set by key, oldest incarnation first, with the running totals of `Tally`.
 
     The keys that are `held` keep the spec that they have; if nothing is left of one, that of `good`, the spec file that
-    last ran everywhere. `reached` is how far the set has come for those that depend on it, and `lost` from what of that
-    it fell back.
+    last ran everywhere. So do the ones that are `recalled`: all of a set that was paused when it came to be known.
+    `reached` is how far the set has come for those that depend on it, and `lost` from what of that it fell back.
     """
 
     __slots__ = (
+        "_formerly",
         "by_key",
         "dirty",
         "facts",
@@ -54,6 +55,7 @@ class ActualSet:
         "progress",
         "queue",
         "reached",
+        "recalled",
         "removed",
         "surplus_reason",
         "totals",
@@ -73,7 +75,9 @@ class ActualSet:
         self.queue: list[Any] = []
         self.progress = Progress(1, now)
         self.held = held_keys(wanted)
+        self.recalled: frozenset[Any] = frozenset(wanted.workers) if wanted.paused else frozenset()
         self.good: SetSpec | None = None
+        self._formerly: tuple[SetSpec | None, SetSpec | None, Command | None] = (None, None, None)
         self.reached: frozenset[Condition] = frozenset()
         self.lost: frozenset[Condition] = frozenset()
         self.waiting = False
@@ -115,10 +119,10 @@ class ActualSet:
 
     def meant(self, key: Any) -> WorkerSpec | None:
         """What is wanted of a key for now: of one that is held what its youngest incarnation was started from, anew if
-        a restart was asked for since. One of which nothing is left is as if it were held while the set is paused.
+        a restart was asked for since. One that is `recalled` is as if it were held until it has started.
         """
         wanted = self.wanted.workers.get(key)
-        if wanted is None or not (key in self.held or (self.wanted.paused and key not in self.by_key)):
+        if wanted is None or not (key in self.held or (key in self.recalled and key not in self.by_key)):
             return wanted
         young, asked = self.by_key[key][-1].spec if key in self.by_key else self._former(wanted), wanted.digest
         had = young.digest if type(young.digest) is Again else None
@@ -129,10 +133,12 @@ class ActualSet:
     def _former(self, wanted: WorkerSpec) -> WorkerSpec:
         """What a worker that is held, and of which nothing is left, was last known to run from."""
         good, template = self.good, self.wanted.template
-        if good is None or template is None or good.kind != template.kind or good.schedule is not None:
+        if good is None or template is None or good is template:
             return wanted
-        command = attrs.evolve(good, content=good.content or template.content).process
-        return wanted if is_same_version(command, wanted.digest) else WorkerSpec(wanted.key, command, command)
+        if self._formerly[:2] != (good, template):
+            self._formerly = (good, template, _command(good, template))
+        command = self._formerly[2]
+        return wanted if command is None else WorkerSpec(wanted.key, command, command)
 
     @property
     def runs_everywhere(self) -> bool:
@@ -163,6 +169,7 @@ class ActualSet:
         unfinished = self.progress.announced and not self.progress.done
         self.progress = Progress(self.generation, now, announced=unfinished)
         self.held = held_keys(wanted)
+        self.recalled = self.recalled if wanted.paused else frozenset()
         self.dirty.update(wanted.workers, self.by_key)
         for key in self.dirty:
             self.count(key)
@@ -255,6 +262,14 @@ class ActualSet:
         if tally.completed == tally.settled == tally.replicas:
             reached.add("completed")
         return frozenset(reached)
+
+
+def _command(good: SetSpec, template: SetSpec) -> Command | None:
+    """What `good` has run, if a worker of `template` can be that, and would not be the same."""
+    if good.kind != template.kind or good.schedule is not None:
+        return None
+    command = attrs.evolve(good, content=good.content or template.content).process
+    return None if command == template.process else command
 
 
 def held_keys(wanted: WorkerSet) -> frozenset[Any]:
