@@ -14,9 +14,9 @@ from reconciler.core import consequence, dependencies, event, narrate
 from reconciler.core.action import Action, Ask, BeginDrain, Forget, Kill, Start, Stop
 from reconciler.core.actual import Actual
 from reconciler.core.event import Event
-from reconciler.core.jobs import Finished, Memory
 from reconciler.core.override import Override, RestartAsked, added, apply, replaced, step_of, still_meant, stopped_by
 from reconciler.core.reconcile import reconcile
+from reconciler.core.remembered import Memory, Remembered
 from reconciler.core.spec import SetSpec, WorkerSet
 from reconciler.drivers import Driver
 from reconciler.sources import Source
@@ -173,6 +173,8 @@ class Engine:
         wanted: list[Event] = []
         if reading.sets is not None:
             self.readings += 1
+            if self.readings == 1 and not any(told.event == event.SPEC_REJECTED for told in reading.events):
+                self.actual.remembered.forget_others(reading.sets)
             self.overrides = still_meant(self.overrides, self._sourced or {}, reading.sets)
             wanted = self._want(reading.sets, now)
         if self.replace_all and urgent and reading.answered and known is not None:
@@ -243,17 +245,18 @@ class Engine:
     @property
     def memory_serial(self) -> tuple[int, Mapping[str, float], Mapping[str, SetSpec]]:
         """What differs when there is something new to remember."""
-        return self.actual.finished.serial, self._dealt_with(), dict(self.actual.good)
+        remembered = self.actual.remembered
+        return remembered.finished.serial, self._dealt_with(), dict(remembered.good)
 
     @property
     def memory(self) -> Memory:
         """What the next controller should know."""
-        return Memory(self.actual.finished.all(), self._dealt_with(), dict(self.actual.good))
+        remembered = self.actual.remembered
+        return Memory(remembered.finished.all(), self._dealt_with(), dict(remembered.good))
 
     def recall(self, memory: Memory) -> None:
         """Take up what an earlier controller knew. To be called before the first turn."""
-        self.actual.good = dict(memory.good)
-        self.actual.finished = Finished(memory.done)
+        self.actual.remembered = Remembered(memory)
         self._schedules = memory.schedules
 
     def _dealt_with(self) -> Mapping[str, float]:

@@ -16,7 +16,6 @@ from reconciler.core import backoff, dependencies, lifecycle, narrate, rollout
 from reconciler.core.action import Action, Ask, BeginDrain, Forget, Kill, Start, Stop
 from reconciler.core.actual_set import ActualSet
 from reconciler.core.event import Event
-from reconciler.core.jobs import Finished
 from reconciler.core.observation import (
     DrainRequested,
     Elapsed,
@@ -28,15 +27,15 @@ from reconciler.core.observation import (
     Spawned,
     StopRequested,
 )
+from reconciler.core.remembered import Remembered
 from reconciler.core.rollout import Progress
-from reconciler.core.spec import SetSpec, WorkerSet
+from reconciler.core.spec import WorkerSet
 from reconciler.core.worker import History, Phase, Worker, changed
 
 
 class Actual:
     """All workers of a controller. `run` begins every uid and differs between controllers. `dropped` counts the
-    records that were let go, `finished` are the jobs that are done, and `good` the specs that last ran everywhere, of
-    sets that go back to them by themselves, have a partition or are paused.
+    records that were let go, and what is `remembered` outlives the controller.
     """
 
     def __init__(self, run: str = "") -> None:
@@ -50,8 +49,7 @@ class Actual:
         self.needers: dict[str, frozenset[str]] = {}
         self.hurried = False
         self.dropped = 0
-        self.finished = Finished()
-        self.good: dict[str, SetSpec] = {}
+        self.remembered = Remembered()
         self._stalled: list[str] = []
         self._regained: list[tuple[str, Any, str]] = []
         self._agenda: list[tuple[float, int, str, bool]] = []
@@ -72,7 +70,7 @@ class Actual:
             known = self.sets.get(name)
             if known is None:
                 known = self.sets[name] = ActualSet(wanted, now)
-                known.good = self.good.get(name)
+                known.good = self.remembered.good.get(name)
                 known.dirty.update(wanted.workers)
             elif not known.removed and (known.wanted is wanted or known.wanted == wanted):
                 continue
@@ -94,8 +92,9 @@ class Actual:
     def _recall(self, known: ActualSet, now: float) -> list[Event]:
         """The workers of a job that have done their work, and of which nothing else is known any more."""
         events, name = [], known.wanted.name
-        for key, spec in known.wanted.workers.items():
-            if key not in known.by_key and self.finished.is_done(name, key, spec.digest):
+        for key in [key for key in known.wanted.workers if key not in known.by_key]:
+            spec = known.meant(key)
+            if spec is not None and self.remembered.finished.is_done(name, key, spec.digest):
                 worker = lifecycle.recalled(self.uid(0), name, spec, known.generation, now)
                 self.serial += 1
                 self.workers[worker.uid] = worker
@@ -128,7 +127,7 @@ class Actual:
             if not after.live:
                 after = changed(after, judged=known.generation)  # a later one is a new chance
                 if after.phase is Phase.SUCCEEDED and known.wanted.policy.job and not known.wanted.runs:
-                    self.finished.note(known.wanted.name, after.key, after.spec.digest)
+                    self.remembered.finished.note(known.wanted.name, after.key, after.spec.digest)
             self._replace(known, before, after, now)
         return narrate.between(before, after, observation, now)
 
@@ -264,8 +263,7 @@ class Actual:
     def _start(self, action: Start, now: float) -> Event:
         """A new incarnation takes the place of the ended ones of its key."""
         known = self.sets[action.set_name]
-        kept, history, probes, served = [], History(), known.wanted.policy.probes, False
-        wanted = known.wanted.workers.get(action.key)
+        kept, history, probes, served = [], History(), known.probes_of(action.spec), False
         for worker in known.by_key.get(action.key, ()):
             if worker.live:
                 kept.append(worker)
@@ -275,11 +273,10 @@ class Actual:
                 if worker.spec.digest == action.spec.digest and worker.phase in (Phase.BACKOFF, Phase.STOPPED):
                     restarts = worker.history.restarts + (worker.phase is Phase.BACKOFF)
                     history = History(worker.history.failures, restarts, worker.history.starts)
-                    probes = worker.probes if wanted is None or wanted.digest != worker.spec.digest else probes
                     served = worker.served
         history = backoff.started(history, known.wanted.policy.restart.start_limit, now)
         if known.wanted.policy.job:
-            self.finished.undo(action.set_name, action.key)
+            self.remembered.finished.undo(action.set_name, action.key)
         begun = lifecycle.begin(action, known.generation, history, now, trial=known.is_rolling, probes=probes)
         begun = changed(begun, served=True) if served else begun
         self.serial += 1
@@ -327,33 +324,20 @@ class Actual:
                 known.dirty.update(known.by_key)
                 self.dirty.add(name)
                 self._stalled += [name] * known.progress.stalled
-            self._note_good(known)
+            self.remembered.note(known)
             if name in self.needers:
                 self._tell_needers(name, known)
             if known.removed and not known.by_key:
                 del self.sets[name]
                 self.dirty.discard(name)
                 if known.surplus_reason == "Removed":
-                    self.finished.forget(name)
-                    self.good.pop(name, None)
+                    self.remembered.forget(name)
                 self._release(known)
         return events
 
     def _note_needs(self) -> None:
         """Who needs whom, of the sets that there are."""
         self.needers = dependencies.needers(self.sets)
-
-    def _note_good(self, known: ActualSet) -> None:
-        """What runs everywhere is what may be gone back to, or kept, also by the next controller."""
-        if known.removed:
-            return
-        if known.good is not known.wanted.template and known.runs_everywhere:
-            known.good = known.wanted.template
-        rules = known.wanted.policy.rollout
-        if known.good is not None and (rules.auto_rollback or rules.partition.amount or known.wanted.paused):
-            self.good[known.wanted.name] = known.good
-        else:
-            self.good.pop(known.wanted.name, None)
 
     def _note_waiting(self, known: ActualSet, now: float) -> None:
         """Whether the set waits for others; what it waited does not count as time without progress."""

@@ -11,6 +11,7 @@ import attrs
 from reconciler.core import rollout
 from reconciler.core.needs import Condition
 from reconciler.core.rollout import Progress, Tally
+from reconciler.core.serving import Probes
 from reconciler.core.spec import Again, Command, SetSpec, WorkerSet, WorkerSpec, is_same_version
 from reconciler.core.worker import Phase, Worker
 
@@ -130,6 +131,18 @@ class ActualSet:
             return young
         return attrs.evolve(young, digest=Again(had.digest if had else young.digest, asked.serial, asked.at_once))
 
+    def probes_of(self, spec: WorkerSpec) -> Probes:
+        """What a worker is asked that is started from this spec: of one that is outdated what the last one of its
+        version was asked.
+        """
+        wanted = self.wanted.workers.get(spec.key)
+        if wanted is None or is_same_version(wanted.digest, spec.digest):
+            return self.wanted.policy.probes
+        for worker in reversed(self.by_key.get(spec.key, ())):
+            if is_same_version(worker.spec.digest, spec.digest):
+                return worker.probes
+        return self.wanted.policy.probes if self.good is None else self.good.probes
+
     def _former(self, wanted: WorkerSpec) -> WorkerSpec:
         """What a worker that is held, and of which nothing is left, was last known to run from."""
         good, template = self.good, self.wanted.template
@@ -143,12 +156,13 @@ class ActualSet:
     @property
     def runs_everywhere(self) -> bool:
         """Whether each worker runs from the very spec that is wanted, also those that the partition would let keep
-        another one; never so without any worker.
+        another one; never so without any worker, or with one of those being down.
         """
         wanted = self.wanted.workers
+        if not (wanted and self.progress.done and self.tally.converged) or self.held & self.wanted.down:
+            return False
         held = ((wanted[key].digest, self.by_key.get(key)) for key in self.held)
-        reached = bool(wanted) and self.progress.done and self.tally.converged
-        return reached and all(known and is_same_version(known[-1].spec.digest, digest) for digest, known in held)
+        return all(known and is_same_version(known[-1].spec.digest, digest) for digest, known in held)
 
     @property
     def due(self) -> float | None:
@@ -268,7 +282,7 @@ def _command(good: SetSpec, template: SetSpec) -> Command | None:
     """What `good` has run, if a worker of `template` can be that, and would not be the same."""
     if good.kind != template.kind or good.schedule is not None:
         return None
-    command = attrs.evolve(good, content=good.content or template.content).process
+    command = attrs.evolve(good.process, content=good.content or template.content)
     return None if command == template.process else command
 
 
@@ -277,4 +291,5 @@ def held_keys(wanted: WorkerSet) -> frozenset[Any]:
     partition = wanted.policy.rollout.partition
     if not partition.amount or wanted.runs:
         return frozenset()
-    return frozenset(sorted(wanted.workers)[: partition.of(len(wanted.workers), round_up=True)])
+    keys = sorted([*wanted.workers, *wanted.down])  # nobody else is kept because one of them is down
+    return frozenset(keys[: partition.of(len(keys), round_up=True)])

@@ -12,10 +12,6 @@ LAST_PORT = 65535
 UNIX = "unix:"
 
 _TCP = re.compile(r"(?:(?:\[([^\[\]]+)\]|([^\[\]:/]*)):)?([0-9]{1,5})")
-_V6 = re.compile(r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(?:%[a-zA-Z0-9._-]+)?")
-_NUMBER = re.compile(r"[0-9]{1,3}")
-_NUMBERS = 4
-_LAST_NUMBER = 255
 
 
 @attrs.frozen
@@ -31,12 +27,19 @@ class Address:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether its host is the number of one, in the usual form."""
-        if self.is_v6:
-            return _V6.fullmatch(self.host) is not None
-        numbers = self.host.split(".")
-        are_small = (_NUMBER.fullmatch(each) and int(each) <= _LAST_NUMBER for each in numbers)
-        return len(numbers) == _NUMBERS and all(are_small)
+        """Whether its host is a number in the usual form, that of IPv6 perhaps with a zone ("%eth0")."""
+        import ipaddress  # noqa: PLC0415  only where there are addresses
+
+        try:
+            (ipaddress.IPv6Address if self.is_v6 else ipaddress.IPv4Address)(self.host)
+        except ValueError:
+            return False
+        return True
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its host is the one name that needs no looking up."""
+        return self.host == "localhost" and not self.is_v6
 
 
 def parsed(text: str) -> Address | None:
@@ -55,21 +58,38 @@ def problem(text: str) -> str | None:
     """What is wrong with `text` as what a probe asks, with all of its placeholders filled in, or None."""
     if text.startswith(UNIX):
         return None if parsed(text) else 'that has no path of a file; write one such as "unix:/run/name.sock"'
+    where = parsed(text)
+    if where is None or not where.host:
+        return _misshapen(text)
+    if not (where.is_numeric or where.is_local):
+        return _BRACKETS if where.is_v6 else _named(where.host)
+    if "%" in where.host:
+        return f"{where.host!r} has a zone, and a probe knows none; leave out what begins with %"
+    return None if where.port else "nobody listens at port 0; for a socket of this spec write {port:NAME}"
+
+
+_BRACKETS = 'an IPv6 address needs brackets and a port, like "[::1]:8000"'
+
+
+def _named(host: str) -> str:
+    return f'{host!r} is no address, and names are not looked up; write one like "127.0.0.1", or "localhost"'
+
+
+def _misshapen(text: str) -> str:
+    """What is wrong with a text that has no shape of an address, or no host."""
     if "/" in text:
         if "://" in text:
             return 'that is a URL; write "host:port" alone'
         return f'for a Unix socket write "unix:{text if text.startswith("/") else "/the/path"}"'
     host, colon, port = text.rpartition(":")
-    if not colon:
-        if parsed(port):
-            return f'say at which host, like "127.0.0.1:{port}"'
+    alone = parsed(f"{host}:1")  # a good host, if the port is what is wrong
+    good_host = alone is not None and (alone.is_numeric or alone.is_local)
+    if not good_host and ("[" in text or text.count(":") > 1):
+        return _BRACKETS
+    if colon and not good_host:
+        return _named(host)
+    if parsed(text):
+        return f'say at which host, like "127.0.0.1:{text}"'
+    if not (colon or text.isdecimal()):
         return f'the port is missing; write "{text or "127.0.0.1"}:8000", say'
-    is_v6 = host.startswith("[") and host.endswith("]")
-    if not (is_v6 and Address(host=host[1:-1], is_v6=True).is_numeric) and (":" in host or "[" in text):
-        return 'an IPv6 address needs brackets and a port, like "[::1]:8000"'
-    if not (is_v6 or host == "localhost" or Address(host=host).is_numeric):
-        return f'{host!r} is no address, and names are not looked up; write one like "127.0.0.1", or "localhost"'
-    where = parsed(text)
-    if where is None:
-        return f"{port!r} is no port; write a number up to {LAST_PORT}"
-    return None if where.port else "nobody listens at port 0; for a socket of this spec write {port:NAME}"
+    return f"{port!r} is no port; write a number up to {LAST_PORT}"

@@ -12,21 +12,10 @@ from typing import Any
 
 import attrs
 
-from reconciler.core.spec import Again, SetSpec
+from reconciler.core.spec import Again
 
 Done = Mapping[str, Mapping[str, str]]
 """By the name of a set and the text of a key: the fingerprint of what that worker had done."""
-
-
-@attrs.frozen
-class Memory:
-    """What is to be known when a controller starts: what jobs have `done`, up to which time (seconds since the epoch)
-    each of the `schedules` was dealt with, and the `good` specs that last ran everywhere, of sets that go back to them.
-    """
-
-    done: Done = MappingProxyType({})
-    schedules: Mapping[str, float] = MappingProxyType({})
-    good: Mapping[str, SetSpec] = MappingProxyType({})
 
 
 def fingerprint(digest: Any) -> str:

@@ -88,7 +88,7 @@ def _address_problem(address: str) -> str | None:
         return (
             None if is_there else f"{address!r} has no absolute path of a file; write one such as unix:/run/name.sock"
         )
-    if where is None or not (where.is_numeric or where.host in ("", "localhost")):
+    if where is None or not (where.is_numeric or where.is_local or not where.host):
         return (
             f"{address!r} is no address to listen on; write host:port with the number of a host (or localhost) and a "
             "port from 0 to 65535, [::1]:port for IPv6, a port alone for all IPv4 interfaces, or unix:/path"

@@ -279,7 +279,7 @@ def is_same_version(one: Any, other: Any) -> bool:
         one = one.digest
     while isinstance(other, Again):
         other = other.digest
-    return bool(one == other)
+    return one is other or bool(one == other)
 
 
 @attrs.frozen

@@ -49,7 +49,7 @@ def places(address: str, cwd: str) -> list[Place]:
         return [Place(socket.AF_UNIX, str(Path(cwd, where.path)))]
     if where is None or not (where.port and where.host):
         raise ValueError(f"{address!r} is no address to ask; write host:port, [v6]:port or unix:/path")
-    if where.host == "localhost" and not where.is_v6:
+    if where.is_local:
         return [Place(socket.AF_INET, "127.0.0.1", where.port), Place(socket.AF_INET6, "::1", where.port)]
     family = socket.AF_INET6 if where.is_v6 else socket.AF_INET
     return [Place(family, _numeric(family, where.host, address), where.port)]

@@ -17,8 +17,8 @@ from typing import Any, get_type_hints
 
 import attrs
 
-from reconciler.core.jobs import Memory
 from reconciler.core.override import Override, Paused, RestartAsked, RolledBack, Scale, StayDown
+from reconciler.core.remembered import Memory
 from reconciler.core.spec import SetSpec
 from reconciler.sources.dumping import dump, restore
 from reconciler.sources.refusal import InputError, shown

@@ -28,11 +28,14 @@ def restart(policy="always", codes=(0,), limit=None, **delays):
 
 
 class Scene(Stage):
-    """A stage on which these sets are wanted, after the first turn."""
+    """A stage on which these sets are wanted, after the first turn; with what an earlier controller left."""
 
-    def __init__(self, *specs):
+    def __init__(self, *specs, memory=None, overrides=()):
         super().__init__(MemorySource())
         self._seen = 0
+        if memory is not None:
+            self.engine.recall(memory)
+        self.engine.override(overrides, 0.0)
         self.want(*specs)
 
     def want(self, *specs):

@@ -1,13 +1,19 @@
 """Rollouts that stop half-way: by a partition, or because they stalled."""
 
 import attrs
+import pytest
 from core.scene import Scene, rolling, web
 from core.test_dependencies import named
 
+from reconciler.core.event import Event
 from reconciler.core.explain import explain
-from reconciler.core.override import Paused, RestartAsked
-from reconciler.core.spec import Budget
+from reconciler.core.observation import Probed
+from reconciler.core.override import Paused, RestartAsked, StayDown
+from reconciler.core.serving import Probe, Probes
+from reconciler.core.spec import Budget, Key
 from reconciler.core.spec import Ready as Readiness
+from reconciler.sources import Reading
+from reconciler.testing import MemorySource, Stage
 
 
 def rolling_with(partition):
@@ -109,9 +115,7 @@ def test_the_way_back_is_known_to_the_next_controller():
     """A version that is bad when a controller starts is gone back from, too, to what ran everywhere before."""
     rollout = attrs.evolve(rolling(progress_deadline=30.0), auto_rollback=True)
     memory = Scene(web(rollout=rollout)).engine.memory
-    scene = Scene()
-    scene.engine.recall(memory)
-    scene.want(web("bad", rollout=rollout, ready=Readiness(notify=True, timeout=0.0)))
+    scene = Scene(web("bad", rollout=rollout, ready=Readiness(notify=True, timeout=0.0)), memory=memory)
     scene.advance(40.0)
     assert scene.alive() == {"web-0": "v1"}
 
@@ -120,9 +124,7 @@ def test_a_partition_outlives_the_controller():
     """Under the next controller, too, the first workers run from what last ran everywhere, until the partition goes."""
     first = Scene(web(replicas=3, rollout=rolling()))
     first.edit(command=("v2",), rollout=rolling_with(2))
-    second = Scene()
-    second.engine.recall(first.engine.memory)
-    second.want(web("v2", replicas=3, rollout=rolling_with(2)))
+    second = Scene(web("v2", replicas=3, rollout=rolling_with(2)), memory=first.engine.memory)
     assert second.alive() == {"web-0": "v1", "web-1": "v1", "web-2": "v2"}
     assert second.status().converged
     assert second.status().sets[0].kept == 2
@@ -139,10 +141,8 @@ def test_a_pause_outlives_the_controller():
     first = Scene(web(replicas=2, rollout=rolling()))
     first.engine.override((Paused("web"),), 0.0)
     first.edit(command=("v2",))
-    second = Scene()
-    second.engine.recall(first.engine.memory)
-    second.engine.override((Paused("web"),), 0.0)
-    second.want(web("v2", replicas=2, rollout=rolling()))
+    again = web("v2", replicas=2, rollout=rolling())
+    second = Scene(again, memory=first.engine.memory, overrides=(Paused("web"),))
     assert second.alive() == {"web-0": "v1", "web-1": "v1"}
     assert [row.rule for row in explain(second.engine.view(), "web", "web-0", 0.0)] == ["Paused"]
     second.engine.override((), 0.0)
@@ -156,9 +156,7 @@ def test_a_partition_that_was_always_there():
     first = Scene(web(replicas=2, rollout=rolling_with(1)))
     first.edit(command=("v2",))
     first.edit(suspend=True)
-    second = Scene()
-    second.engine.recall(first.engine.memory)
-    second.want(web("v3", replicas=2, rollout=rolling_with(1), suspend=True))
+    second = Scene(web("v3", replicas=2, rollout=rolling_with(1), suspend=True), memory=first.engine.memory)
     second.edit(suspend=False)
     assert second.alive() == {"web-0": "v1", "web-1": "v3"}
     second.engine.stop(second.clock.now)
@@ -185,3 +183,91 @@ def test_a_version_that_nobody_ran_is_no_good_one():
     scene.edit(suspend=False)
     scene.advance(40.0)
     assert scene.alive() == {"web-0": "v1"}
+
+
+def test_a_kept_worker_that_is_stopped_and_started():
+    """A stop of the one that is kept makes the canary no good version, and keeps nobody else instead."""
+    scene = Scene(web(replicas=3, rollout=rolling_with(1)))
+    scene.edit(command=("v2",))
+    scene.advance(5.0)
+    down = (StayDown("web", Key(0, "web", 0)),)
+    scene.engine.override(down, scene.clock.now)
+    scene.advance(1.0)
+    assert scene.alive() == {"web-1": "v2", "web-2": "v2"}
+    spec = scene.engine.desired["web"].template
+    assert Scene(spec, memory=scene.engine.memory, overrides=down).alive() == {"web-1": "v2", "web-2": "v2"}
+    scene.engine.override((), scene.clock.now)
+    scene.advance(1.0)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v2", "web-2": "v2"}
+
+
+def test_a_share_that_is_kept():
+    """A share of the workers is one of all, whether some of them are down or not."""
+    scene = Scene(web(replicas=4, rollout=attrs.evolve(rolling(), partition=Budget(50, percent=True))))
+    scene.edit(command=("v2",))
+    scene.advance(5.0)
+    scene.engine.override([StayDown("web", Key(0, "web", index)) for index in (2, 3)], scene.clock.now)
+    scene.advance(5.0)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1"}
+
+
+def test_the_way_back_holds_nobody():
+    """What is gone back to goes to all workers, though it had a partition itself."""
+    rollout = attrs.evolve(rolling_with(1), progress_deadline=30.0, auto_rollback=True)
+    rollout = attrs.evolve(rollout, max_surge=Budget(2), max_unavailable=Budget(0))
+    scene = Scene(web(replicas=2, rollout=rollout))
+    bad = {"command": ("bad",), "ready": Readiness(notify=True, timeout=0.0)}
+    scene.edit(**bad, rollout=attrs.evolve(rollout, partition=Budget(0)))
+    scene.advance(60.0)
+    assert scene.alive() == {"web-0": "v1", "web-1": "v1"}
+    assert scene.told().count("rollout.undone") == 1
+    assert scene.status().converged
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_who_is_kept_is_asked_as_before(restarted):
+    """A worker below the partition is asked what its version is asked, also if it starts anew."""
+    first = Scene(web(replicas=2, rollout=rolling_with(1)))
+    probes = Probes(liveness=Probe(tcp="127.0.0.1:80", period=1.0, failure_threshold=1))
+    first.driver.on_probe = lambda process, kind: first.driver.tell(
+        Probed(process.uid, kind, success=process.spec.payload.command == ("v2",))
+    )
+    first.edit(command=("v2",), probes=probes)
+    first.advance(5.0)
+    second = first
+    if restarted:
+        second = Scene(first.engine.desired["web"].template, memory=first.engine.memory)
+    else:
+        first.engine.override((RestartAsked("web", 1),), first.clock.now)
+    second.driver.on_probe = lambda process, kind: second.driver.tell(
+        Probed(process.uid, kind, success=process.spec.payload.command == ("v2",))
+    )
+    second.advance(30.0)
+    assert second.alive() == {"web-0": "v1", "web-1": "v2"}
+    assert "worker.unhealthy" not in second.told()
+
+
+def test_a_job_that_is_kept_is_done():
+    """The work of a job below the partition, which the version had done that it keeps, is not done again."""
+    first = Scene(web(replicas=2, kind="job", rollout=rolling_with(1)))
+    for key in ("web-0", "web-1"):
+        first.end(key)
+    first.edit(command=("v2",))
+    first.end("web-1")
+    assert Scene(first.engine.desired["web"].template, memory=first.engine.memory).alive() == {}
+    first.edit(suspend=True)
+    first.edit(suspend=False)
+    assert first.alive() == {}
+
+
+def test_what_is_gone_is_forgotten():
+    """What a controller remembers of a set is forgotten when the next one does not find it, but for a bad file."""
+    first = Scene(web(replicas=2, rollout=rolling_with(1)))
+    memory = first.engine.memory
+    assert set(Scene(web("v2", rollout=rolling_with(1)), memory=memory).engine.memory.good) == {"web"}
+    assert Scene(named("other"), memory=memory).engine.memory.good == {}
+    second = Stage(MemorySource())
+    second.engine.recall(memory)
+    second.source.read = lambda now, urgent: Reading({}, (Event("spec.rejected", name="web"),))
+    second.turn(read=True)
+    assert set(second.engine.memory.good) == {"web"}

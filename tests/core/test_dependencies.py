@@ -6,8 +6,9 @@ from core.scene import Scene, restart
 
 from reconciler.core.conditions import of_set
 from reconciler.core.explain import explain
-from reconciler.core.jobs import Memory, fingerprint
+from reconciler.core.jobs import fingerprint
 from reconciler.core.observation import Ready
+from reconciler.core.remembered import Memory
 from reconciler.core.spec import Dependency, SetSpec
 from reconciler.core.spec import Ready as Readiness
 
@@ -139,14 +140,10 @@ def test_a_job_that_was_done_is_remembered():
     first.end("migrate-0", 0)
     memory = first.engine.memory
     assert memory.done == {"migrate": {"migrate-0": fingerprint(job.process)}}
-    second = Scene()
-    second.engine.recall(memory)
-    second.want(job, named("web", "migrate"))
+    second = Scene(job, named("web", "migrate"), memory=memory)
     assert sorted(second.alive()) == ["web-0"]
     assert second.phases() == ["migrate-0 Succeeded", "web-0 Running"]
-    third = Scene()
-    third.engine.recall(memory)
-    third.want(attrs.evolve(job, command=("v2",)))
+    third = Scene(attrs.evolve(job, command=("v2",)), memory=memory)
     assert sorted(third.alive()) == ["migrate-0"]
 
 

@@ -3,8 +3,8 @@
 import attrs
 from core.scene import Scene, restart
 
-from reconciler.core.jobs import Memory
 from reconciler.core.override import RestartAsked, StayDown
+from reconciler.core.remembered import Memory
 from reconciler.core.spec import SetSpec
 from reconciler.testing.serving import Metronome
 

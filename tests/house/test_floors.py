@@ -50,6 +50,7 @@ PURE = {
     "collections.abc",
     "enum",
     "heapq",
+    "ipaddress",
     "json",
     "math",
     "operator",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.jobs import Memory
 from reconciler.core.override import Paused, RestartAsked, RolledBack, Scale, StayDown
+from reconciler.core.remembered import Memory
 from reconciler.core.spec import SetSpec
 from reconciler.state.store import MOST_REVISIONS, MOST_SETS, Store, as_data, as_override
 
