@@ -49,7 +49,7 @@ class Service:
         self._server: Server | None = None
         self._opened = False
         self._pumping = False
-        if any(os.path.exists(f"{self.directory}/{name}") for name in ("overrides.json", "jobs.json")):  # noqa: PTH110
+        if any(os.path.exists(f"{self.directory}/{name}") for name in ("overrides.json", "memory.json")):  # noqa: PTH110
             self._desk = self._furnished()
             self._desk.load()
         events.recent.listeners.append(self._note)

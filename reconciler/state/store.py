@@ -52,7 +52,7 @@ class Store:
     def __init__(self, directory: str) -> None:
         self._overrides = Path(directory, "overrides.json")
         self._journal = Path(directory, "revisions.jsonl")
-        self._jobs = Path(directory, "jobs.json")
+        self._memory = Path(directory, "memory.json")
         self._revisions: dict[str, deque[Revision]] | None = None
         self._lines = 0
 
@@ -94,20 +94,20 @@ class Store:
     def load_memory(self) -> tuple[Memory, str | None]:
         """What was known of jobs and good versions, and what was wrong with its file, if anything. Never raises."""
         try:
-            return _memory_of(self._jobs.read_bytes()), None
+            return _memory_of(self._memory.read_bytes()), None
         except FileNotFoundError:
             return Memory(), None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            message = f"{self._jobs} cannot be used, and is put aside; jobs run anew: {error}"
-            return Memory(), f"{message}{_aside(self._jobs)}"
+            message = f"{self._memory} cannot be used, and is put aside; jobs run anew, all from the newest version: {error}"
+            return Memory(), f"{message}{_aside(self._memory)}"
 
     def save_memory(self, memory: Memory) -> None:
-        """Write what the next controller should know of jobs. Raises OSError; then the old one is still there."""
-        if memory == Memory() and not self._jobs.exists():
+        """Write what the next controller should know of jobs and good versions. Raises OSError; then the old one is still there."""
+        if memory == Memory() and not self._memory.exists():
             return
         good = {name: dump(spec) for name, spec in memory.good.items()}
         data = {"version": VERSION, "done": memory.done, "schedules": dict(memory.schedules), "good": good}
-        _replace(self._jobs, json.dumps(data).encode())
+        _replace(self._memory, json.dumps(data).encode())
 
     # ------------------------------------------------------------------------------------------------- revisions
 

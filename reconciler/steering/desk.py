@@ -143,7 +143,7 @@ class Desk:
         return shelf.ports(sockets, values) if hasattr(shelf, "ports") else {}
 
     def save(self) -> str | None:
-        """Save the overrides, and what is known of jobs, if they changed; what went wrong, if anything. It is tried
+        """Save the overrides, and what else the next controller should know, if they changed; what went wrong, if anything. It is tried
         again with each turn.
         """
         overrides, serial = self.engine.overrides, self.engine.memory_serial

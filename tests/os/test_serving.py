@@ -160,12 +160,12 @@ def test_a_memory_that_is_broken(specs, tmp_path, content):
     """A file of jobs that cannot be used is put aside and told, and the job runs anew."""
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
-    (state / "jobs.json").write_text(content)
+    (state / "memory.json").write_text(content)
     drop(specs, "job", "true", kind="job")
     with Fleet(specs, "--state-dir", str(state)) as fleet:
         assert "put aside" in fleet.wait("state.degraded")["message"]
         assert fleet.wait("worker.succeeded", key="job-0")["reason"] == "Completed"
-    assert (state / "jobs.json.bad").exists()
+    assert (state / "memory.json.bad").exists()
 
 
 def test_a_schedule(specs):
