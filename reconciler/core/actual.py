@@ -91,10 +91,12 @@ class Actual:
 
     def _recall(self, known: ActualSet, now: float) -> list[Event]:
         """The workers of a job that have done their work, and of which nothing else is known any more."""
-        events, name = [], known.wanted.name
-        for key in [key for key in known.wanted.workers if key not in known.by_key]:
-            spec = known.meant(key)
-            if spec is not None and self.remembered.finished.is_done(name, key, spec.digest):
+        events, name, is_done = [], known.wanted.name, self.remembered.finished.is_done
+        for key, wanted in known.wanted.workers.items():
+            if key in known.by_key:
+                continue
+            spec = next((one for one in (wanted, known.meant(key)) if one and is_done(name, key, one.digest)), None)
+            if spec is not None:
                 worker = lifecycle.recalled(self.uid(0), name, spec, known.generation, now)
                 self.serial += 1
                 self.workers[worker.uid] = worker

@@ -98,11 +98,11 @@ class Store:
         except FileNotFoundError:
             return Memory(), None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            message = f"{self._memory} cannot be used, and is put aside; jobs run anew, all from the newest version: {error}"
+            message = f"{self._memory} cannot be used, and is put aside; jobs run anew, and nothing is kept: {error}"
             return Memory(), f"{message}{_aside(self._memory)}"
 
     def save_memory(self, memory: Memory) -> None:
-        """Write what the next controller should know of jobs and good versions. Raises OSError; then the old one is still there."""
+        """Write what the next controller should know. Raises OSError; then the old one is still there."""
         if memory == Memory() and not self._memory.exists():
             return
         good = {name: dump(spec) for name, spec in memory.good.items()}

@@ -143,8 +143,8 @@ class Desk:
         return shelf.ports(sockets, values) if hasattr(shelf, "ports") else {}
 
     def save(self) -> str | None:
-        """Save the overrides, and what else the next controller should know, if they changed; what went wrong, if anything. It is tried
-        again with each turn.
+        """Save the overrides, and what else the next controller should know, if they changed; what went wrong, if
+        anything. It is tried again with each turn.
         """
         overrides, serial = self.engine.overrides, self.engine.memory_serial
         if overrides == self._saved and serial == self._remembered and not self._degraded:

@@ -48,9 +48,11 @@ class WatchedActual(Actual):
 
 
 class Invariants:
-    """The judge of one engine that acts on one fake driver."""
+    """The judge of one engine that acts on one fake driver. `everywhere` has, by the names of sets, the digest of what
+    last ran on all of their workers, and may come from the judge of an earlier engine.
+    """
 
-    def __init__(self, engine: Engine, driver: FakeDriver) -> None:
+    def __init__(self, engine: Engine, driver: FakeDriver, everywhere: dict[str, Any]) -> None:
         self._engine = engine
         self._driver = driver
         self._started_at: dict[str, float] = {}
@@ -59,7 +61,7 @@ class Invariants:
         self._stalled: set[str] = set()  # when the plan was made
         self._row: dict[tuple[str, Any], Any] = {}
         self._digests: dict[tuple[str, Any], list[Any]] = {}
-        self._everywhere: dict[str, Any] = {}  # the digest of what last ran on all workers
+        self._everywhere = everywhere
         engine.actual = WatchedActual(engine.actual.run, self)
 
     # ------------------------------------------------------------------------------------------- plans
@@ -184,14 +186,14 @@ class Invariants:
         self._judge_completeness(now)
 
     def _note_everywhere(self, name: str, known: ActualSet) -> None:
-        for spec in known.wanted.workers.values():
-            alone = len(workers := known.by_key.get(spec.key, ())) == 1
-            worker = workers[0] if alone else None
-            serves = worker is not None and (worker.ready or worker.phase is Phase.SUCCEEDED)
-            if worker is None or not serves or not is_same_version(worker.spec.digest, spec.digest):
+        wanted = known.wanted.workers
+        for key, spec in wanted.items():
+            workers = known.by_key.get(key, ())
+            serves = len(workers) == 1 and (workers[0].ready or workers[0].phase is Phase.SUCCEEDED)
+            if not serves or not is_same_version(workers[0].spec.digest, spec.digest):
                 return
-        for spec in known.wanted.workers.values():
-            self._everywhere[name] = spec.digest
+        if wanted and not known.wanted.down & known.held:
+            self._everywhere[name] = next(iter(wanted.values())).digest
 
     def _judge_deadline(self, worker: Worker, wake_at: float, now: float) -> None:
         if worker.phase is Phase.RUNNING and worker.deadline is not None and worker.able_since is not None:
@@ -225,10 +227,11 @@ class Invariants:
         it was by a stalled rollout; or what all ran before.
         """
         wanted, known = self._wanted(name, spec.key), self._engine.actual.sets.get(name)
-        kept = known is not None and (spec.key in known.held or name in self._stalled)
-        if wanted is None or not (kept or self._engine.desired[name].paused):
+        held, paused = known is not None and spec.key in known.held, self._engine.desired[name].paused
+        if wanted is None or not (held or name in self._stalled or paused):
             return wanted == spec
-        before = [*self._digests.get((name, spec.key), ()), self._everywhere.get(name)]
+        before = list(self._digests.get((name, spec.key), ()))
+        before += [self._everywhere.get(name)] if held or (paused and not before) else []
         return wanted == spec or any(is_same_version(spec.digest, digest) for digest in before)
 
     def _wanted(self, name: str, key: Any) -> WorkerSpec | None:

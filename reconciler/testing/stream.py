@@ -88,6 +88,8 @@ class Stream:
         kind = CATALOGUE[told.event]
         require(set(told.extra) <= set(kind.fields), "fields that are not in the catalogue:", told)
         require(told.reason is None or (told.reason.isalnum() and told.reason[0].isupper()), "no CamelCase:", told)
+        if told.event == event.ROLLOUT_UNDONE:
+            self._undo(told.name)
         if told.uid is None or told.key is None:
             return
         if told.reason == "Remembered" and told.uid not in self.lives:  # it did its work before
@@ -149,6 +151,12 @@ class Stream:
                 life.failures = before[-1].failures
                 life.starts = before[-1].starts if before[-1].limit == life.limit else ()
         life.starts = (*life.starts, now)
+
+    def _undo(self, name: str | None) -> None:
+        """The set has gone to another generation within the turn: what ended before ended in the one before that."""
+        for life in self.lives.values():
+            if life.name == name and life.generation == self._engine.actual.sets[life.name].generation:
+                life.generation -= 1
 
     def _end(self, life: Life, told: Event, now: float) -> None:
         known = self._engine.actual.sets.get(life.name)

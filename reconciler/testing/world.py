@@ -17,11 +17,11 @@ from reconciler.core.event import Event
 from reconciler.core.observation import Observation
 from reconciler.core.override import Override, Paused, RestartAsked, Scale, StayDown, added
 from reconciler.core.serving import ProbeKind, Probes
-from reconciler.core.spec import Policy, SetSpec, WorkerSet, WorkerSpec, expand
+from reconciler.core.spec import Policy, SetSpec, WorkerSet, WorkerSpec, expand, is_same_version
 from reconciler.core.worker import Phase
 from reconciler.engine import Engine
 from reconciler.testing.drawing import draw_edit, draw_set, drawn, happens
-from reconciler.testing.driver import Process
+from reconciler.testing.driver import FakeDriver, Process
 from reconciler.testing.invariants import Invariants, require
 from reconciler.testing.judge import Judge
 from reconciler.testing.mischief import Mischief
@@ -47,6 +47,9 @@ some of which have found a fault, are what they were.
 SERVING = 20_000
 """From this seed on workers tell that they can serve, are probed and watched, drain, depend on others, and are jobs."""
 
+MORTAL = 30_000
+"""From this seed on the controller is killed now and then, with all that it runs, and another one takes over."""
+
 TURNS_AT_ONCE = 20
 """More turns than this at one moment mean that the engine spins."""
 
@@ -64,15 +67,24 @@ class World(Stage):
         self.seed = seed
         self.luck = Random(seed)  # noqa: S311  a simulation must be repeatable, not secret
         self.operator = Random(-seed)  # noqa: S311  likewise
+        self._say = say
+        self._specs: dict[str, SetSpec] = {}
+        self._form = expand if happens(self.luck, 85) or seed >= SERVING else _as_callable_gives
+        self._serving = Random(f"serving/{seed}")  # noqa: S311  likewise
+        self._killer = Random(f"mortal/{seed}")  # noqa: S311  likewise
+        self._serial = self._lives = 0
+        self._everywhere: dict[str, object] = {}
+        self._services: set[str] = set()
+        self._cast()
+
+    def _cast(self) -> None:
+        """Everybody who is there for the life of one controller."""
+        seed = self.seed
         self.mischief = Mischief(seed, self.driver, self.clock)
         self.driver.on_start = self._start
         self.driver.on_signal = self._signal
         self.driver.wire = self._wire
-        self._say = say
-        self._specs: dict[str, SetSpec] = {}
-        self._form = expand if happens(self.luck, 85) or seed >= SERVING else _as_callable_gives
         self._servants = Servants(seed, self.driver, self.clock, self._policy_of) if seed >= SERVING else None
-        self._serving = Random(f"serving/{seed}")  # noqa: S311  likewise
         self._judge = Judge(self.engine, self.driver)
         if self._servants is not None:
             self.mischief.born = self._servants.born
@@ -81,11 +93,10 @@ class World(Stage):
             self.driver.on_drain = self._servants.drain
             self.engine.calendar = Metronome()
             self.engine.clock_offset = 1e6
-        self._invariants = Invariants(self.engine, self.driver)
+        self._invariants = Invariants(self.engine, self.driver, self._everywhere)
         self._stream = Stream(self.engine, self.driver)
         self._replay = Replay()
         self._spun = (0.0, 0)
-        self._serial = 0
 
     def run(self) -> None:
         """The whole history. Raises `BrokenError` at the first invariant that does not hold."""
@@ -121,6 +132,8 @@ class World(Stage):
             self.engine.clock_offset = (self.engine.clock_offset or 0.0) + self._serving.choice((-70.0, 3.0, 200.0))
         if self.seed >= STEERED and self._specs and happens(self.operator, 20):
             self._steer()
+        if self.seed >= MORTAL and happens(self._killer, 10):
+            self._succeed()
         self.advance(self.luck.choice((0.0, 0.0, 0.05, 0.3, 1.0, 1.0, 3.0, 8.0, 40.0)))
 
     def behave(self) -> None:
@@ -230,6 +243,7 @@ class World(Stage):
 
     def _read(self) -> None:
         self.source.want(*map(self._form, self._specs.values()))
+        self._services |= {name for name, spec in self._specs.items() if spec.kind == "service"}
         for spec in self._specs.values():
             self.say("wanted:", spec)
         self.turn(read=True)
@@ -259,6 +273,35 @@ class World(Stage):
         elif name in self.engine.actual.sets:
             self.say("reset:", name)
             self.engine.reset(name, list(self.engine.actual.sets[name].by_key), self.clock.now)
+
+    def _succeed(self) -> None:
+        """The controller is killed with all that it runs, and another takes over. No job that is done runs again."""
+        self.say("another controller takes over")
+        old, done = self.engine, self._done()
+        self.driver.processes.clear()
+        self.driver.wire = lambda _observation: ()
+        self._lives += 1
+        self.driver, self.source = FakeDriver(), MemorySource()
+        self.engine = Engine(self.source, self.driver, self.publish, f"{self._lives}-")
+        self._cast()
+        self.engine.clock_offset = old.clock_offset
+        self.engine.recall(old.memory)
+        left = [override for override in old.overrides if not isinstance(override, RestartAsked)]
+        self.engine.override(left, self.clock.now)
+        self._read()
+        require(done <= self._done(), "done again:", done - self._done())
+
+    def _done(self) -> set[tuple[str, str]]:
+        """The workers that have done their work, in the version that is wanted, of sets that were always jobs."""
+        return {
+            (name, str(key))
+            for name, known in self.engine.actual.sets.items()
+            if known.wanted.policy.job and not known.wanted.runs and name not in self._services
+            for key, workers in known.by_key.items()
+            if (spec := known.wanted.workers.get(key)) is not None
+            and workers[-1].phase is Phase.SUCCEEDED
+            and is_same_version(workers[-1].spec.digest, spec.digest)
+        }
 
     # ------------------------------------------------------------------------------------------- rest
 

@@ -6,7 +6,7 @@ A seed that fails is named; `python -m reconciler.testing --seed N` tells its hi
 import pytest
 
 from reconciler.testing import BrokenError, World
-from reconciler.testing.world import SERVING, STEERED
+from reconciler.testing.world import MORTAL, SERVING, STEERED
 
 pytestmark = pytest.mark.sim
 
@@ -33,8 +33,9 @@ PINNED = {
 }
 """Seeds that once failed, and what each of them found."""
 
-FIRSTS = [start + at for start, count in ((0, SEEDS), (STEERED, 500), (SERVING, 200)) for at in range(0, count, CHUNK)]
-"""`nox -s sim -- --seeds 2000 --from 20000` tries more of the last kind, which take the longest."""
+KINDS = ((0, SEEDS), (STEERED, 500), (SERVING, 200), (MORTAL, 200))
+FIRSTS = [start + at for start, count in KINDS for at in range(0, count, CHUNK)]
+"""`nox -s sim -- --seeds 2000 --from 30000` tries more of the last kind, which take the longest."""
 
 
 def failures(seeds):
