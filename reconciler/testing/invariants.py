@@ -182,6 +182,8 @@ class Invariants:
             if _surges(known) and not held:
                 self._surge_allowed_at[name] = now
         for worker in actual.workers.values():
+            if worker.reason == "Remembered":
+                self._digests.setdefault((worker.set_name, worker.key), []).append(worker.spec.digest)
             self._judge_deadline(worker, wake_at, now)
         self._judge_completeness(now)
 
@@ -192,7 +194,7 @@ class Invariants:
             serves = len(workers) == 1 and (workers[0].ready or workers[0].phase is Phase.SUCCEEDED)
             if not serves or not is_same_version(workers[0].spec.digest, spec.digest):
                 return
-        if wanted and not known.wanted.down & known.held:
+        if wanted and wanted.keys() == known.by_key.keys() and not known.wanted.down & known.held:
             self._everywhere[name] = next(iter(wanted.values())).digest
 
     def _judge_deadline(self, worker: Worker, wake_at: float, now: float) -> None:
