@@ -190,10 +190,10 @@ def test_revisions_are_kept(tmp_path):
     """The last ten revisions of a set are kept over restarts, and any of them can be run again until the next edit."""
     specs = tmp_path / "specs"
     specs.mkdir()
-    drop(specs, "web", *sh("exec sleep 1000", "v0"))
+    drop(specs, "web", *sh("exec sleep 1000", "v0"), min_ready="0s")
     with Served(tmp_path) as fleet, fleet.open() as client:
         for version in range(1, 12):
-            drop(specs, "web", *sh("exec sleep 1000", f"v{version}"))
+            drop(specs, "web", *sh("exec sleep 1000", f"v{version}"), min_ready="0s")
             fleet.wait("rollout.completed")
         with pytest.raises(Refused, match="no such earlier revision"):
             client.call("undo", set="web", revision=1)
@@ -208,7 +208,7 @@ def test_revisions_are_kept(tmp_path):
         fleet.wait("rollout.completed")
         (row,) = client.stream("sets")
         assert row["drift"] == ["rolled back to revision 3"]
-        drop(specs, "web", *sh("exec sleep 1000", "v12"))
+        drop(specs, "web", *sh("exec sleep 1000", "v12"), min_ready="0s")
         fleet.wait("rollout.completed")
         assert client.call("describe", name="web")["spec"]["command"][-1] == "v12"
         assert next(client.stream("sets"))["drift"] == []

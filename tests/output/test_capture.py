@@ -99,7 +99,9 @@ def test_rotation_loses_nothing(desk):
     files = [Path(desk.directory, name).read_bytes() for name in desk.names()]
 
     assert len(files) > 5
-    assert all(file.endswith(b"\n") and len(file) < 1_500_000 for file in files)
+    # The last one may have nothing yet. Each may be too large by what the FIFO holds as it becomes full.
+    assert all(file.endswith(b"\n") for file in files if file)
+    assert max(map(len, files)) < 1_500_000
     assert desk.log() == numbers(60_000)
 
 
