@@ -5,8 +5,7 @@ there are no names of hosts, since to look one up takes as long as it pleases a 
 """
 
 import re
-
-import attrs
+from typing import NamedTuple
 
 LAST_PORT = 65535
 UNIX = "unix:"
@@ -14,8 +13,7 @@ UNIX = "unix:"
 _TCP = re.compile(r"(?:(?:\[([^\[\]]+)\]|([^\[\]:/]*)):)?([0-9]{1,5})")
 
 
-@attrs.frozen
-class Address:
+class Address(NamedTuple):
     """Where somebody listens: the `path` of a Unix socket; or else a `port`, and a `host` without its brackets, which
     is empty if there is none, and `is_v6` if it had brackets.
     """

@@ -9,8 +9,8 @@ import attrs
 
 from reconciler.core.actual_set import ActualSet
 from reconciler.core.needs import unmet_names
-from reconciler.core.override import Override, RolledBack, apply
-from reconciler.core.spec import Budget, SetSpec, WorkerSet
+from reconciler.core.override import Override, RolledBack, apply, everywhere
+from reconciler.core.spec import SetSpec, WorkerSet
 
 
 def rollback(known: ActualSet, sourced: Mapping[str, WorkerSet], overrides: Sequence[Override]) -> RolledBack | None:
@@ -23,7 +23,7 @@ def rollback(known: ActualSet, sourced: Mapping[str, WorkerSet], overrides: Sequ
         return None
     if wanted.template is None or _essence(known.good) == _essence(wanted.template):
         return None
-    back = RolledBack(name, None, _everywhere(known.good), over)
+    back = RolledBack(name, None, known.good, over)
     return None if unmet(name, sourced, (*overrides, back)) else back
 
 
@@ -33,11 +33,6 @@ def unmet(name: str, sourced: Mapping[str, WorkerSet], overrides: Iterable[Overr
     return unmet_names(needs).get(name)
 
 
-def _everywhere(spec: SetSpec) -> SetSpec:
-    """The spec for all workers: a partition of its own would keep some of them at what is gone back from."""
-    return attrs.evolve(spec, rollout=attrs.evolve(spec.rollout, partition=Budget(0)))
-
-
 def _essence(spec: SetSpec) -> SetSpec:
     """The spec without its size, which going back leaves as it is, and for all workers."""
-    return attrs.evolve(_everywhere(spec), replicas=1, order=0, suspend=False)
+    return attrs.evolve(everywhere(spec), replicas=1, order=0, suspend=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from reconciler.core.spec import MOST_REPLICAS, Again, SetSpec, WorkerSet, WorkerSpec, expand
+from reconciler.core.spec import MOST_REPLICAS, Again, Budget, SetSpec, WorkerSet, WorkerSpec, expand
 
 
 @attrs.frozen
@@ -213,12 +213,19 @@ def _overridden(wanted: WorkerSet, overrides: list[Override]) -> WorkerSet:
     return attrs.evolve(result, paused=True) if any(isinstance(one, Paused) for one in overrides) else result
 
 
+def everywhere(spec: SetSpec) -> SetSpec:
+    """The spec for all workers, whatever partition it has."""
+    return attrs.evolve(spec, rollout=attrs.evolve(spec.rollout, partition=Budget(0)))
+
+
 def _rewritten(template: SetSpec, override: Scale | RolledBack) -> SetSpec:
     if isinstance(override, Scale):
         return template if template.schedule is not None else attrs.evolve(template, replicas=override.replicas)
     runs = override.template.schedule is not None
+    # A partition would keep some workers at what is gone back from; who names a revision has it as it is.
+    back = everywhere(override.template) if override.revision is None else override.template
     return attrs.evolve(
-        override.template,
+        back,
         replicas=override.template.replicas if runs else template.replicas,
         order=template.order,
         suspend=template.suspend,

@@ -182,8 +182,8 @@ class Invariants:
             if _surges(known) and not held:
                 self._surge_allowed_at[name] = now
         for worker in actual.workers.values():
-            if worker.reason == "Remembered":
-                self._digests.setdefault((worker.set_name, worker.key), []).append(worker.spec.digest)
+            if worker.reason == "Remembered" and (worker.set_name, worker.key) not in self._digests:
+                self._digests[worker.set_name, worker.key] = [worker.spec.digest]
             self._judge_deadline(worker, wake_at, now)
         self._judge_completeness(now)
 

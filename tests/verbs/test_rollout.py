@@ -100,6 +100,16 @@ def test_a_rollout_that_undid_itself(fleet):
     assert "went back by itself" in fleet.told("rollout", "undo", "web", "--to-revision", 2, "--wait")
 
 
+def test_the_revision_that_a_rollout_went_back_to(fleet):
+    """It is known as the current one though it has a partition, which the way back leaves out."""
+    rules = {"auto_rollback": True, "progress_deadline": "100ms"}
+    edit(fleet, *SLEEP, replicas=2, rollout={"partition": 1})
+    edit(fleet, *sh("exit 3"), replicas=2, rollout=rules)
+    assert "web went back by itself to what last ran everywhere: its" in fleet.told("rollout", "status", "web")
+    history = json.loads("\n".join(fleet.ask("rollout", "history", "web", "-o", "json")))
+    assert [row["current"] for row in history] == [False, True, False]
+
+
 def test_apply_waits_for_the_way_back(fleet):
     """`apply --wait` fails with the reason when the rollout went back by itself, and not for an earlier one."""
     bad = (
